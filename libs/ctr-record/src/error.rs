@@ -77,3 +77,28 @@ pub trait Classify: std::error::Error + Send + Sync + 'static {
         None
     }
 }
+
+impl Classify for io::Error {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::of_io(self)
+    }
+}
+
+macro_rules! invalid {
+    ($($error:ty),*) => {$(
+        impl Classify for $error {
+            fn kind(&self) -> ErrorKind {
+                ErrorKind::Invalid
+            }
+        }
+    )*};
+}
+
+invalid!(
+    crate::InvalidDigest,
+    crate::InvalidName,
+    crate::InvalidPlatform,
+    crate::InvalidRecord,
+    crate::InvalidReference,
+    crate::InvalidTimestamp
+);

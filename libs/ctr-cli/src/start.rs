@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A tool's beginning and end: arguments in, exit code out.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind as ClapKind;
+use clap::{CommandFactory, Parser};
+use clap_complete::Shell;
+
+use crate::Error;
+
+/// Runs a tool: parses its arguments, calls `main`, prints the error if there is one.
+///
+/// Misuse is exit code 2. `--completions SHELL` as the only argument prints the shell's completions.
+pub fn run<A: Parser + CommandFactory>(main: impl FnOnce(A) -> Result<ExitCode, Error>) -> ExitCode {
+    ctr_sys::signal::restore_sigpipe();
+    let args: Vec<OsString> = std::env::args_os().collect();
+    if let [_, flag, shell] = &args[..]
+        && flag == "--completions"
+    {
+        return print_completions::<A>(&shell.to_string_lossy());
+    }
+    match A::try_parse_from(args) {
+        Ok(args) => main(args).unwrap_or_else(|error| render(tool_name::<A>(), &error)),
+        Err(error) => explain_misuse::<A>(&error),
+    }
+}
+
+/// Prints an error, as one line or as JSON with `CTR_ERRORS=json`, and returns its exit code.
+pub fn render(tool: &str, error: &Error) -> ExitCode {
+    let json = std::env::var_os("CTR_ERRORS").is_some_and(|value| value == "json");
+    let line = if json { error.to_json(tool) } else { error.to_text(tool) };
+    // Standard error may be closed; there is nobody left to tell.
+    let _ = std::io::stderr().lock().write_all(format!("{line}\n").as_bytes());
+    ExitCode::from(error.exit_code())
+}
+
+fn tool_name<A: CommandFactory>() -> &'static str {
+    static NAME: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    NAME.get_or_init(|| A::command().get_name().to_owned())
+}
+
+fn explain_misuse<A: CommandFactory>(error: &clap::Error) -> ExitCode {
+    let tool = tool_name::<A>();
+    match error.kind() {
+        ClapKind::DisplayHelp | ClapKind::DisplayVersion => {
+            let _ = std::io::stdout().lock().write_all(error.render().to_string().as_bytes());
+            ExitCode::SUCCESS
+        }
+        ClapKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            render(tool, &Error::misuse("a command is missing").with_hint(format!("see {tool} --help")))
+        }
+        _ => {
+            // The first paragraph says what is wrong; the rest is usage, which --help has.
+            let text = error.render().to_string();
+            let first = text.split("\n\n").next().unwrap_or_default();
+            let words: Vec<&str> = first.split_whitespace().skip_while(|word| *word == "error:").collect();
+            render(tool, &Error::misuse(words.join(" ")).with_hint(format!("see {tool} --help")))
+        }
+    }
+}
+
+fn print_completions<A: CommandFactory>(shell: &str) -> ExitCode {
+    let tool = tool_name::<A>();
+    match shell.parse::<Shell>() {
+        Ok(shell) => {
+            clap_complete::generate(shell, &mut A::command(), tool, &mut std::io::stdout().lock());
+            ExitCode::SUCCESS
+        }
+        Err(_) => render(tool, &Error::misuse(format!("no completions for {shell:?}: bash, zsh, fish and elvish have them"))),
+    }
+}
