@@ -14,18 +14,24 @@ const MAX_LINE: u64 = 16 << 20;
 
 /// The records on standard input, one a line; empty lines are skipped.
 pub fn read_records() -> Result<impl Iterator<Item = Result<Record, Error>>, Error> {
+    Ok(read_lines("a record")?.map(|line| Ok(Record::parse(&line?)?)))
+}
+
+/// The lines on standard input, for tools that take other things than records too; empty ones are skipped.
+pub fn read_lines(expected: &'static str) -> Result<impl Iterator<Item = Result<String, Error>>, Error> {
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
-        return Err(Error::misuse("a record is expected on standard input, which is a terminal"));
+        return Err(Error::misuse(format!("{expected} is expected on standard input, which is a terminal")));
     }
-    Ok(lines(stdin.lock()).map(|line| Ok(Record::parse(&line.unable_to(|| "read standard input")?)?)))
+    Ok(lines(stdin.lock()).map(|line| line.unable_to(|| "read standard input")))
 }
 
 /// The one record on standard input; more or fewer are an error.
 pub fn single_record() -> Result<Record, Error> {
     let mut records = read_records()?;
     let record = records.next().ok_or_else(|| {
-        Error::new(ErrorKind::Invalid, "no record on standard input").with_hint("the tool before this one may have failed")
+        Error::new(ErrorKind::Invalid, "no record on standard input")
+            .with_hint("the tool before this one may have failed")
     })??;
     match records.next() {
         None => Ok(record),

@@ -15,8 +15,15 @@ use crate::Error;
 ///
 /// Misuse is exit code 2. `--completions SHELL` as the only argument prints the shell's completions.
 pub fn run<A: Parser + CommandFactory>(main: impl FnOnce(A) -> Result<ExitCode, Error>) -> ExitCode {
+    run_with(std::env::args_os().collect(), main)
+}
+
+/// The same with arguments that were adapted first.
+pub fn run_with<A: Parser + CommandFactory>(
+    args: Vec<OsString>,
+    main: impl FnOnce(A) -> Result<ExitCode, Error>,
+) -> ExitCode {
     ctr_sys::signal::restore_sigpipe();
-    let args: Vec<OsString> = std::env::args_os().collect();
     if let [_, flag, shell] = &args[..]
         && flag == "--completions"
     {
@@ -69,6 +76,8 @@ fn print_completions<A: CommandFactory>(shell: &str) -> ExitCode {
             clap_complete::generate(shell, &mut A::command(), tool, &mut std::io::stdout().lock());
             ExitCode::SUCCESS
         }
-        Err(_) => render(tool, &Error::misuse(format!("no completions for {shell:?}: bash, zsh, fish and elvish have them"))),
+        Err(_) => {
+            render(tool, &Error::misuse(format!("no completions for {shell:?}: bash, zsh, fish and elvish have them")))
+        }
     }
 }

@@ -4,5 +4,16 @@
 //! What `nix` wraps is taken from `nix`. Every module that needs unsafe allows it for itself, and every
 //! block argues why it is sound.
 
-pub mod signal;
+pub mod bpf;
+pub mod capability;
+pub mod inherit;
+pub mod mount;
 pub mod process;
+pub mod seccomp;
+pub mod signal;
+pub mod socket;
+pub mod stat;
+pub mod terminal;
+pub mod tree;
+pub mod wait;
+pub mod xattr;

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The mount API by file descriptor: fsopen, fsmount, open_tree, move_mount, mount_setattr.
+//!
+//! A mount made here belongs to nobody until [`move_mount`] attaches it, and it is attached to a
+//! descriptor, not to a path: there is nothing that a racing symlink could redirect.
+#![allow(unsafe_code)]
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
+
+use nix::NixPath;
+
+pub use libc::{
+    MOUNT_ATTR__ATIME, MOUNT_ATTR_IDMAP, MOUNT_ATTR_NOATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NODIRATIME,
+    MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_RDONLY, MOUNT_ATTR_RELATIME,
+    MOUNT_ATTR_STRICTATIME,
+};
+
+/// A file system under construction (fsopen(2)).
+#[derive(Debug)]
+pub struct FsContext(OwnedFd);
+
+impl FsContext {
+    /// Begins a file system of a type, `tmpfs`.
+    pub fn open(kind: &str) -> io::Result<Self> {
+        let name = std::ffi::CString::new(kind)?;
+        // SAFETY: `name` is a NUL-terminated string that outlives the call; no other memory is passed.
+        let fd = unsafe { libc::syscall(libc::SYS_fsopen, name.as_ptr(), libc::FSOPEN_CLOEXEC) };
+        owned(fd).map(Self)
+    }
+
+    /// Sets an option that has a value, `size=64k`.
+    pub fn set_string(&self, key: &str, value: &str) -> io::Result<()> {
+        let (key, value) = (std::ffi::CString::new(key)?, std::ffi::CString::new(value)?);
+        self.config(libc::FSCONFIG_SET_STRING, Some(&key), Some(&value), 0)
+    }
+
+    /// Sets an option that has none, `nr_inodes` without a value or `newinstance`.
+    pub fn set_flag(&self, key: &str) -> io::Result<()> {
+        let key = std::ffi::CString::new(key)?;
+        self.config(libc::FSCONFIG_SET_FLAG, Some(&key), None, 0)
+    }
+
+    /// Makes the superblock and a mount of it with `MOUNT_ATTR_*` attributes.
+    pub fn mount(&self, attributes: u64) -> io::Result<OwnedFd> {
+        self.config(libc::FSCONFIG_CMD_CREATE, None, None, 0)?;
+        // SAFETY: three integers are passed, no memory.
+        let fd = unsafe {
+            libc::syscall(libc::SYS_fsmount, self.0.as_raw_fd(), libc::FSMOUNT_CLOEXEC, attributes as libc::c_uint)
+        };
+        owned(fd)
+    }
+
+    /// What the kernel has to say about the last failure, if it says anything.
+    pub fn complaint(&self) -> Option<String> {
+        let mut message = [0; 512];
+        let n = nix::unistd::read(&self.0, &mut message).ok()?;
+        let text = String::from_utf8_lossy(&message[..n]);
+        // Messages are `e overlay: text`: severity first.
+        Some(text.get(2..)?.trim().to_owned()).filter(|text| !text.is_empty())
+    }
+
+    fn config(&self, command: libc::c_uint, key: Option<&CStr>, value: Option<&CStr>, aux: i32) -> io::Result<()> {
+        let pointer = |s: Option<&CStr>| s.map_or(std::ptr::null(), CStr::as_ptr);
+        // SAFETY: key and value are null or NUL-terminated strings that outlive the call, as these
+        // commands of fsconfig(2) want them.
+        let result = unsafe {
+            libc::syscall(libc::SYS_fsconfig, self.0.as_raw_fd(), command, pointer(key), pointer(value), aux)
+        };
+        done(result)
+    }
+}
+
+/// Copies the mount at a path, relative to `dir`, as a detached one (a bind mount not yet attached).
+pub fn clone_tree(dir: BorrowedFd<'_>, path: &Path, recursive: bool) -> io::Result<OwnedFd> {
+    let mut flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= libc::AT_RECURSIVE as libc::c_uint;
+    }
+    if path.as_os_str().is_empty() {
+        flags |= libc::AT_EMPTY_PATH as libc::c_uint;
+    }
+    let fd = path.with_nix_path(|path| {
+        // SAFETY: `path` is a NUL-terminated string that outlives the call.
+        unsafe { libc::syscall(libc::SYS_open_tree, dir.as_raw_fd(), path.as_ptr(), flags) }
+    })?;
+    owned(fd)
+}
+
+/// Attaches a detached mount on top of what `target` refers to.
+pub fn move_mount(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;
+    // SAFETY: both paths are static empty strings.
+    let result = unsafe {
+        libc::syscall(libc::SYS_move_mount, mount.as_raw_fd(), c"".as_ptr(), target.as_raw_fd(), c"".as_ptr(), flags)
+    };
+    done(result)
+}
+
+/// What [`set_attributes`] changes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Attributes<'a> {
+    /// `MOUNT_ATTR_*` to set.
+    pub set: u64,
+    /// `MOUNT_ATTR_*` to clear.
+    pub clear: u64,
+    /// `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE`, `MS_UNBINDABLE` or 0.
+    pub propagation: u64,
+    /// The user namespace whose mappings an idmapped mount gets.
+    pub user_namespace: Option<BorrowedFd<'a>>,
+}
+
+/// Changes the attributes of a mount, and of those below it when `recursive` (mount_setattr(2)).
+pub fn set_attributes(mount: BorrowedFd<'_>, recursive: bool, attributes: Attributes<'_>) -> io::Result<()> {
+    let mut attr = libc::mount_attr {
+        attr_set: attributes.set,
+        attr_clr: attributes.clear,
+        propagation: attributes.propagation,
+        userns_fd: 0,
+    };
+    if let Some(fd) = attributes.user_namespace {
+        attr.attr_set |= MOUNT_ATTR_IDMAP;
+        attr.userns_fd = fd.as_raw_fd() as u64;
+    }
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is a static empty string; `attr` is an initialised mount_attr whose size is passed.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attr,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    done(result)
+}
+
+/// Makes a mount read-only.
+pub fn make_read_only(mount: impl AsFd) -> io::Result<()> {
+    set_attributes(mount.as_fd(), false, Attributes { set: MOUNT_ATTR_RDONLY, ..Attributes::default() })
+}
+
+fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just returned this descriptor to us, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(result as RawFd) })
+}
+
+fn done(result: libc::c_long) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
