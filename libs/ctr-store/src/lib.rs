@@ -14,10 +14,19 @@
 //! Every file has one kind of writer. A file is replaced by temporary + rename; liveness is a held lock;
 //! what must survive a power cut is synced before it gets its name. `ctr-state(5)` documents the layout.
 
+pub mod bundle;
+pub mod content;
 mod dir;
 mod error;
+pub mod event;
 mod file;
+pub mod index;
+pub mod sched;
+pub mod snapshot;
+pub mod task;
+mod watch;
 
 pub use dir::{StateDir, runtime_root};
 pub use error::StoreError;
 pub use file::{Durability, Lock, read_bounded, replace_file};
+pub use watch::Watch;
