@@ -1,2 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `ctr-runtime`.
+//! An OCI runtime: config.json to a plan, the plan to a container.
+//!
+//! [`Plan`](plan::Plan) is data, made by pure functions from the config ([`spec`], [`seccomp`],
+//! [`cgroup`]). `create` performs it: a cgroup, one clone3 into it and into all new namespaces, and a
+//! process that puts its own root together (`init`, `rootfs`), gives up its rights (`launch`) and
+//! executes the container's program. [`Container`] is what exists afterwards, known by a small state
+//! directory; nothing stays resident.
+
+mod beneath;
+pub mod capability;
+pub mod cgroup;
+mod container;
+mod create;
+mod device;
+mod error;
+mod exec;
+mod explain;
+mod gate;
+mod hooks;
+mod init;
+mod launch;
+mod overlay;
+pub mod plan;
+mod report;
+mod rootfs;
+mod run;
+pub mod seccomp;
+mod spawn;
+pub mod spec;
+mod state;
+mod tty;
+mod user_namespace;
+
+pub use container::{Container, remove_leftovers};
+pub use create::CreateOptions;
+pub use error::RuntimeError;
+pub use exec::{ExecOptions, exec};
+pub use overlay::mount_on_host;
+pub use report::InitFailure;
+pub use run::{RunOptions, run};
+pub use state::State;

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Capabilities: names to numbers, and the sets that a process ends up with.
+
+use ctr_sys::capability::{self as sys, Set};
+use oci_spec::runtime::{Capabilities, LinuxCapabilities};
+
+use crate::report::{Step, StepResult};
+
+/// The kernel's capabilities in the order of their numbers, without `CAP_`.
+pub const NAMES: [&str; 41] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+];
+
+/// The number of a capability from its name, with or without `CAP_`.
+pub fn number(name: &str) -> Option<u32> {
+    let upper = name.to_ascii_uppercase();
+    let bare = upper.strip_prefix("CAP_").unwrap_or(&upper);
+    NAMES.iter().position(|known| *known == bare).map(|n| n as u32)
+}
+
+/// The five sets of a process; bit N is capability N.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct CapabilitySets {
+    pub bounding: Set,
+    pub effective: Set,
+    pub permitted: Set,
+    pub inheritable: Set,
+    pub ambient: Set,
+}
+
+impl CapabilitySets {
+    /// The sets that a spec asks for: absent ones are empty, and ambient is what permitted and
+    /// inheritable allow (capabilities(7)).
+    pub fn plan(spec: &LinuxCapabilities) -> Self {
+        let set = |names: &Option<Capabilities>| {
+            names.iter().flatten().filter_map(|name| number(&name.to_string())).fold(0, |set, n| set | 1 << n)
+        };
+        let (permitted, inheritable) = (set(spec.permitted()), set(spec.inheritable()));
+        Self {
+            bounding: set(spec.bounding()),
+            effective: set(spec.effective()) & permitted,
+            permitted,
+            inheritable,
+            ambient: set(spec.ambient()) & permitted & inheritable,
+        }
+    }
+
+    /// Adds a capability to the bounding, effective and permitted sets (`exec --cap`).
+    pub fn add(&mut self, number: u32) {
+        let bit = 1 << number;
+        self.bounding |= bit;
+        self.effective |= bit;
+        self.permitted |= bit;
+        if self.inheritable & bit != 0 {
+            self.ambient |= bit;
+        }
+    }
+
+    /// Takes what is not wanted out of this process' bounding set. It needs `CAP_SETPCAP`, so it comes
+    /// before the change of user.
+    pub(crate) fn limit_bounding(&self) -> StepResult<()> {
+        for number in (0..64).filter(|n| self.bounding & (1 << n) == 0) {
+            if !sys::drop_bounding(number).step("drop a capability from the bounding set")? {
+                break; // past the last one that the kernel knows
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the other sets into effect, after the change of user. What this process does not have it
+    /// cannot give: those are left out, as runc does with a warning.
+    pub(crate) fn apply(&self) -> StepResult<()> {
+        let ours = sys::permitted().step("read the permitted capabilities")?;
+        let granted = self.permitted & ours;
+        sys::set(self.effective & granted, granted, self.inheritable & (ours | self.bounding))
+            .or_else(|_| sys::set(self.effective & granted, granted, self.inheritable & granted))
+            .step("set the capabilities")?;
+        sys::clear_ambient().step("clear the ambient capabilities")?;
+        for number in (0..64).filter(|n| self.ambient & granted & (1 << n) != 0) {
+            sys::raise_ambient(number).step("raise an ambient capability")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn names_have_the_kernels_numbers() {
+        for (name, n) in [("CAP_CHOWN", 0), ("sys_admin", 21), ("CAP_CHECKPOINT_RESTORE", 40)] {
+            assert_eq!(number(name), Some(n));
+        }
+        assert_eq!(number("CAP_CAP_KILL"), None);
+    }
+
+    #[test]
+    fn inheritable_stays_empty_unless_asked_for() {
+        let spec = serde_json::from_value(json!({
+            "bounding": ["CAP_KILL"], "effective": ["CAP_KILL", "CAP_CHOWN"], "permitted": ["CAP_KILL"],
+            "ambient": ["CAP_KILL"]
+        }))
+        .unwrap();
+        let kill = 1 << 5;
+        let sets = CapabilitySets::plan(&spec);
+        assert_eq!(
+            sets,
+            CapabilitySets { bounding: kill, effective: kill, permitted: kill, inheritable: 0, ambient: 0 }
+        );
+    }
+}

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The directories of a container's cgroup, one in each hierarchy, made ready for a first process.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::stat::Mode;
+use nix::unistd::mkdir;
+
+use super::control::{read_file, write_file};
+use super::hierarchy::{Hierarchy, own_cgroup};
+use super::{Cgroup, CgroupError, CgroupPlan, Hierarchies, Placement, Version, controllers, members};
+
+/// What a container's use of resources is known by, limited or not, by the names of v2 and of v1.
+const ACCOUNTED: [(&str, &str); 4] = [("cpu", "cpu"), ("io", "blkio"), ("memory", "memory"), ("pids", "pids")];
+
+impl Cgroup {
+    /// The cgroup that [`Cgroup::create`] would make: an intent to record before it does.
+    pub fn planned(hierarchies: &Hierarchies, plan: &CgroupPlan) -> Result<Self, CgroupError> {
+        let mut cgroup = Self::none();
+        for hierarchy in hierarchies.iter() {
+            cgroup.add(hierarchy, &place(hierarchy, &plan.placement)?);
+        }
+        Ok(cgroup)
+    }
+
+    /// Makes a container's cgroup in every hierarchy, without limits.
+    ///
+    /// A cgroup that exists is taken only when it holds no process and is not frozen. What was made is
+    /// removed when something fails. Where it is optional and the caller may not make it, in some hierarchy or
+    /// in all, there is none; a limit that would need it is then an error of [`Cgroup::configure`].
+    pub fn create(hierarchies: &Hierarchies, plan: &CgroupPlan) -> Result<Self, CgroupError> {
+        let mut all = Made(Vec::new());
+        let mut cgroup = Self::none();
+        for hierarchy in hierarchies.iter() {
+            let path = place(hierarchy, &plan.placement)?;
+            let mut made = Made(Vec::new());
+            match prepare(hierarchy, &path, &mut made) {
+                Ok(()) => all.0.append(&mut made.0),
+                Err(error) if plan.optional && error.is_denial() => continue,
+                Err(error) => return Err(error),
+            }
+            cgroup.add(hierarchy, &path);
+        }
+        if cgroup.is_none() && !plan.optional {
+            return Err(CgroupError::NotMounted);
+        }
+        if let Some(path) = cgroup.v2_path() {
+            let absent = |(_, v1): &&(&str, &str)| cgroup.v1_path(v1).is_none();
+            let wanted: Vec<&str> = ACCOUNTED.iter().filter(absent).map(|(v2, _)| *v2).collect();
+            // What cannot be had is no loss, unless a limit needs it, which says so then.
+            controllers::enable(path, &wanted, &mut Vec::new())?;
+        }
+        all.0.clear();
+        Ok(cgroup)
+    }
+
+    fn add(&mut self, hierarchy: &Hierarchy, path: &Path) {
+        self.paths.extend(hierarchy.names.iter().map(|name| (name.clone(), path.to_owned())));
+    }
+}
+
+/// Directories that are removed again unless all goes well, the last made first.
+struct Made(Vec<PathBuf>);
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for path in self.0.iter().rev() {
+            let _ = std::fs::remove_dir(path);
+        }
+    }
+}
+
+fn place(hierarchy: &Hierarchy, placement: &Placement) -> Result<PathBuf, CgroupError> {
+    match placement {
+        Placement::Root(path) => Ok(hierarchy.mount_point.join(path)),
+        Placement::Own(path) => {
+            let mut own = own_cgroup(hierarchy)?;
+            // The caller's own has a process, the caller, and so no controllers for its children.
+            if hierarchy.version() == Version::V2 {
+                own.pop();
+            }
+            Ok(hierarchy.mount_point.join(own).join(path))
+        }
+    }
+}
+
+fn prepare(hierarchy: &Hierarchy, path: &Path, made: &mut Made) -> Result<(), CgroupError> {
+    make(path, &hierarchy.mount_point, made)?;
+    if hierarchy.names.iter().any(|name| name == "cpuset") {
+        fill_cpuset(path)?;
+    }
+    Ok(())
+}
+
+fn make(path: &Path, mount_point: &Path, made: &mut Made) -> Result<(), CgroupError> {
+    let fail = |path: &Path, errno: Errno| CgroupError::Create { path: path.to_owned(), source: errno.into() };
+    // Another container's end may remove a parent between two of our calls; not again and again.
+    for _ in 0..10 {
+        match mkdir(path, Mode::from_bits_truncate(0o755)) {
+            Ok(()) => {
+                made.0.push(path.to_owned());
+                return Ok(());
+            }
+            Err(Errno::EEXIST) => return check_unused(path),
+            Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(fail(path, errno)),
+        }
+        let parents: Vec<&Path> = path.ancestors().skip(1).take_while(|parent| *parent != mount_point).collect();
+        for parent in parents.into_iter().rev() {
+            match mkdir(parent, Mode::from_bits_truncate(0o755)) {
+                Ok(()) => made.0.push(parent.to_owned()),
+                Err(Errno::EEXIST) => {}
+                Err(Errno::ENOENT) => break,
+                Err(errno) => return Err(fail(parent, errno)),
+            }
+        }
+    }
+    Err(fail(path, Errno::ENOENT))
+}
+
+/// Somebody else's cgroup, or what a crash has left over.
+fn check_unused(path: &Path) -> Result<(), CgroupError> {
+    let read = |source| CgroupError::Read { path: path.to_owned(), source };
+    let count = members::pids_in(path)?.len();
+    if count > 0 {
+        return Err(CgroupError::NotEmpty { path: path.to_owned(), count });
+    }
+    for (file, frozen) in [("cgroup.freeze", "1"), ("freezer.state", "FROZEN"), ("freezer.state", "FREEZING")] {
+        match read_file(&path.join(file)) {
+            Ok(text) if text.trim() == frozen => return Err(CgroupError::Frozen { path: path.to_owned() }),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(read(error)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A new cpuset of v1 has no CPU and no memory, and takes no process until it has: it gets its parent's.
+pub(super) fn fill_cpuset(path: &Path) -> Result<(), CgroupError> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        fill(path, file)?;
+    }
+    Ok(())
+}
+
+/// Fills one file of a cpuset, after those above it; returns what it then has.
+fn fill(cgroup: &Path, name: &str) -> Result<String, CgroupError> {
+    let file = cgroup.join(name);
+    let own = match read_file(&file) {
+        Ok(own) => own,
+        Err(source) => return Err(CgroupError::Read { path: file, source }),
+    };
+    // the root's are never empty
+    let Some(parent) = cgroup.parent().filter(|_| own.trim().is_empty()) else {
+        return Ok(own);
+    };
+    let value = fill(parent, name)?.trim().to_owned();
+    match write_file(&file, &value) {
+        Ok(()) => Ok(value),
+        Err(errno) => Err(CgroupError::Write { file, value, source: errno.into() }),
+    }
+}

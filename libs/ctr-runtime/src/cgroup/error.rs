@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What can go wrong with a cgroup, said so that the reader knows which file, which value and why.
+
+use std::io;
+use std::path::PathBuf;
+
+use ctr_record::{Classify, ErrorKind};
+
+use super::Version;
+
+/// A failure of cgroups: planning, creating, limiting, joining, removing.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // the messages say it
+pub enum CgroupError {
+    #[error("use cgroups path {path:?}: {rule}")]
+    Path { path: PathBuf, rule: &'static str },
+    #[error("set {field} to {value}: {rule}")]
+    Invalid { field: &'static str, value: String, rule: &'static str },
+    #[error("set {field}: cgroup {version} has no such limit")]
+    NoCounterpart { field: &'static str, version: Version },
+    #[error("put the container into {path:?} by way of systemd: that cgroup driver is not built in")]
+    Systemd { path: PathBuf },
+    #[error("find a cgroup hierarchy: none is mounted")]
+    NotMounted,
+    #[error("read {}", .path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("create cgroup {}", .path.display())]
+    Create { path: PathBuf, source: io::Error },
+    #[error("use cgroup {}: container's cgroup is not empty: {count} process(es) found", .path.display())]
+    NotEmpty { path: PathBuf, count: usize },
+    #[error("use cgroup {}: container's cgroup unexpectedly frozen", .path.display())]
+    Frozen { path: PathBuf },
+    #[error("set {file}: the container has no cgroup")]
+    NoCgroup { file: String },
+    #[error("set {file}: the {controller} controller is not available in {}", .path.display())]
+    MissingController { controller: String, file: String, path: PathBuf },
+    #[error("set {file}: the {controller} controller is not available in any mounted hierarchy")]
+    NoHierarchy { controller: String, file: String },
+    #[error("set {file}: the kernel offers no such file in {}", .path.display())]
+    MissingFile { file: String, path: PathBuf },
+    #[error(
+        "enable the {controller} controller below {}: that cgroup holds processes of its own, \
+         and cgroup v2 allows only one of the two", .path.display()
+    )]
+    InternalProcesses { controller: String, path: PathBuf },
+    #[error("enable the {controller} controller below {}", .path.display())]
+    Enable { controller: String, path: PathBuf, source: io::Error },
+    #[error("write {value:?} to {}", .file.display())]
+    Write { file: PathBuf, value: String, source: io::Error },
+    #[error("set {} to {value}: {usage} bytes are in use", .file.display())]
+    BelowUse { file: PathBuf, value: String, usage: String },
+    #[error("apply device rule \"{rule}\": cgroup v1 cannot take it out of the wider rule \"{wider}\"")]
+    DeviceRule { rule: String, wider: String },
+    #[error("{step} the program that decides over devices of {}", .path.display())]
+    DeviceProgram { step: &'static str, path: PathBuf, source: io::Error },
+    #[error("join cgroup {}", .path.display())]
+    Join { path: PathBuf, source: io::Error },
+    #[error("join cgroup {}: it hands controllers to its children and so may hold no process itself", .path.display())]
+    JoinInner { path: PathBuf },
+    #[error("join cgroup {}: its parent is threaded, and it is neither that nor a domain", .path.display())]
+    JoinThreaded { path: PathBuf },
+    #[error("freeze cgroup {}: it was not frozen after {seconds} s", .path.display())]
+    FreezeTimeout { path: PathBuf, seconds: u64 },
+    #[error("freeze processes: the container has no cgroup with a freezer")]
+    NoFreezer,
+    #[error("signal process {pid}")]
+    Signal { pid: i32, source: io::Error },
+    #[error("remove cgroup {}", .path.display())]
+    Remove { path: PathBuf, source: io::Error },
+    #[error("remove cgroup {}: it was still in use after {seconds} s", .path.display())]
+    Busy { path: PathBuf, seconds: u64 },
+}
+
+impl CgroupError {
+    /// Whether the kernel said that this caller may not do that here.
+    pub(super) fn is_denial(&self) -> bool {
+        match self {
+            Self::Create { source, .. } | Self::Write { source, .. } | Self::Enable { source, .. } => is_denial(source),
+            Self::DeviceProgram { source, .. } => is_denial(source),
+            _ => false,
+        }
+    }
+}
+
+fn is_denial(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+}
+
+/// What a control file means by an error: `ENOSPC` of a cpuset, say, is no full disk.
+fn of_control(error: &io::Error) -> ErrorKind {
+    match error.raw_os_error() {
+        Some(libc::EINVAL | libc::ERANGE) => ErrorKind::Invalid,
+        Some(libc::ENOSPC | libc::EBUSY) => ErrorKind::Conflict,
+        _ => ErrorKind::of_io(error),
+    }
+}
+
+impl Classify for CgroupError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Path { .. } | Self::Invalid { .. } => ErrorKind::Invalid,
+            Self::NotEmpty { .. }
+            | Self::Frozen { .. }
+            | Self::InternalProcesses { .. }
+            | Self::JoinInner { .. }
+            | Self::BelowUse { .. }
+            | Self::Busy { .. } => ErrorKind::Conflict,
+            Self::Enable { source, .. } | Self::Write { source, .. } | Self::Join { source, .. } => of_control(source),
+            Self::Read { source, .. }
+            | Self::Create { source, .. }
+            | Self::DeviceProgram { source, .. }
+            | Self::Signal { source, .. }
+            | Self::Remove { source, .. } => ErrorKind::of_io(source),
+            Self::NoCounterpart { .. }
+            | Self::Systemd { .. }
+            | Self::NotMounted
+            | Self::NoCgroup { .. }
+            | Self::MissingController { .. }
+            | Self::NoHierarchy { .. }
+            | Self::MissingFile { .. }
+            | Self::DeviceRule { .. }
+            | Self::JoinThreaded { .. }
+            | Self::FreezeTimeout { .. }
+            | Self::NoFreezer => ErrorKind::Failed,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let text = match self {
+            Self::NotMounted => "mount cgroup2 at /sys/fs/cgroup",
+            Self::NoCgroup { .. } => "limits need the right to make a cgroup: be root, or have one delegated",
+            Self::InternalProcesses { .. } => "move the processes into a child cgroup first",
+            Self::MissingController { .. } => {
+                "a parent cgroup does not hand the controller down, or a v1 hierarchy holds it"
+            }
+            Self::Write { file, source, .. } => match (file.file_name()?.to_str()?, source.raw_os_error()?) {
+                ("cpuset.cpus" | "cpuset.mems", libc::EACCES | libc::EINVAL) => {
+                    "the list must be within what the parent cgroup has"
+                }
+                ("cpu.cfs_quota_us" | "cpu.rt_runtime_us", libc::EINVAL) => {
+                    "the share must be within what the parent cgroup has"
+                }
+                ("devices.allow", libc::EPERM) => "the parent cgroup does not allow that device either",
+                _ => return None,
+            },
+            _ => return None,
+        };
+        Some(text.to_owned())
+    }
+}

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What config.json asks of cgroups as a value: where the container goes, what limits it.
+//!
+//! Nothing here looks at the machine. A plan is made by [`plan`] and performed by [`Cgroup::create`] and
+//! [`Cgroup::configure`].
+//!
+//! [`Cgroup::create`]: super::Cgroup::create
+//! [`Cgroup::configure`]: super::Cgroup::configure
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use oci_spec::runtime::Linux;
+use serde::Serialize;
+
+use super::{CgroupError, DevicePolicy, Limits};
+
+/// What [`plan`] goes by, beside config.json.
+#[derive(Clone, Copy, Debug)]
+pub struct PlanOptions<'a> {
+    /// The container's id, a valid one.
+    pub id: &'a str,
+    /// The caller has no say over cgroups but what was delegated to it: what it may not do, and was not asked
+    /// to do, is left undone.
+    pub rootless: bool,
+    /// The caller asked for cgroups to be made by systemd.
+    pub systemd: bool,
+}
+
+/// The cgroup that a container is to have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CgroupPlan {
+    /// Where it is.
+    pub placement: Placement,
+    /// What limits it.
+    pub limits: Limits,
+    /// Which devices it may use.
+    pub devices: DevicePolicy,
+    /// As in [`PlanOptions::rootless`].
+    pub rootless: bool,
+    /// Whether the container may go without a cgroup where the caller may not make one: rootless, and nobody
+    /// said where it is to be.
+    pub optional: bool,
+}
+
+/// Where a cgroup is, in every hierarchy alike.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Placement {
+    /// Below the mount point.
+    Root(PathBuf),
+    /// Near the cgroup that the caller is in, which is where an ordinary user may have been given a place.
+    Own(PathBuf),
+}
+
+/// Plans a container's cgroup (runtime-spec, config-linux, "Control groups").
+///
+/// An absolute `cgroupsPath` starts at the mount point of a hierarchy, as does a relative one; without one
+/// it is `ctr-ID` there: no directory is left over that several containers shared. Rootless, the last two
+/// start near the caller's own cgroup.
+pub fn plan(linux: Option<&Linux>, options: PlanOptions<'_>) -> Result<CgroupPlan, CgroupError> {
+    let path = linux.and_then(|linux| linux.cgroups_path().as_deref()).filter(|path| !path.as_os_str().is_empty());
+    if options.systemd {
+        return Err(CgroupError::Systemd { path: path.unwrap_or(Path::new(options.id)).to_owned() });
+    }
+    let relative = match path {
+        None => PathBuf::from(format!("ctr-{}", options.id)),
+        Some(path) => check_path(path)?,
+    };
+    let placement = match path {
+        Some(path) if path.is_absolute() => Placement::Root(relative),
+        _ if options.rootless => Placement::Own(relative),
+        _ => Placement::Root(relative),
+    };
+    let resources = linux.and_then(|linux| linux.resources().as_ref());
+    let limits = resources.map_or(Ok(Limits::default()), Limits::from_spec)?;
+    let rules = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
+    let devices = DevicePolicy::from_spec(rules)?;
+    let optional = options.rootless && path.is_none();
+    Ok(CgroupPlan { placement, limits, devices, rootless: options.rootless, optional })
+}
+
+/// The path without its leading slash, if it leads to a cgroup that is not everybody's.
+fn check_path(path: &Path) -> Result<PathBuf, CgroupError> {
+    let refuse = |rule| Err(CgroupError::Path { path: path.to_owned(), rule });
+    let mut checked = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) if name.len() > 255 => return refuse("a name in it is too long"),
+            Component::Normal(name) if name.as_bytes().iter().any(|b| matches!(b, b'\0' | b'\n')) => {
+                return refuse("it must not contain NUL nor a line feed");
+            }
+            Component::Normal(name) => checked.push(name),
+            Component::RootDir | Component::CurDir => {}
+            Component::ParentDir | Component::Prefix(_) => return refuse("it must not contain .."),
+        }
+    }
+    if checked.as_os_str().is_empty() {
+        return refuse("it must name a cgroup below the root");
+    }
+    Ok(checked)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn made(path: Option<&str>, rootless: bool, systemd: bool) -> Result<CgroupPlan, String> {
+        let linux = serde_json::from_value(json!({"cgroupsPath": path})).expect("test JSON");
+        let options = PlanOptions { id: "web-1", rootless, systemd };
+        plan(Some(&linux), options).map_err(|error| error.to_string())
+    }
+
+    fn planned(path: Option<&str>, rootless: bool, systemd: bool) -> Result<Placement, String> {
+        made(path, rootless, systemd).map(|plan| plan.placement)
+    }
+
+    #[test]
+    fn paths_are_places_below_the_root() {
+        for (path, place) in [
+            (None, "ctr-web-1"),
+            (Some(""), "ctr-web-1"),
+            (Some("/a/b"), "a/b"),
+            (Some("a/b"), "a/b"),
+            (Some("/a//./b/"), "a/b"),
+            (Some("system.slice:ctr:web"), "system.slice:ctr:web"),
+            (Some("/...x"), "...x"),
+        ] {
+            assert_eq!(planned(path, false, false), Ok(Placement::Root(place.into())), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn users_are_placed_near_their_own_cgroup_unless_they_say_where() {
+        assert_eq!(planned(None, true, false), Ok(Placement::Own("ctr-web-1".into())));
+        assert_eq!(planned(Some("a"), true, false), Ok(Placement::Own("a".into())));
+        assert_eq!(planned(Some("/a"), true, false), Ok(Placement::Root("a".into())));
+    }
+
+    #[test]
+    fn a_cgroup_that_was_asked_for_is_not_optional() {
+        for (path, rootless, optional) in [(None, true, true), (Some("/a"), true, false), (None, false, false)] {
+            let plan = made(path, rootless, false).expect("a plan");
+            assert_eq!(plan.optional, optional, "{path:?} {rootless}");
+        }
+    }
+
+    #[test]
+    fn refuses_paths_that_lead_elsewhere() {
+        let long = format!("/{}", "x".repeat(256));
+        for (path, part) in [
+            ("/", "below the root"),
+            (".", "below the root"),
+            ("/a/../..", ".."),
+            ("..", ".."),
+            ("/a\nb", "line feed"),
+            ("/a\0b", "NUL"),
+            (&long, "too long"),
+        ] {
+            let error = planned(Some(path), false, false).expect_err(path);
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn systemd_is_refused_by_name() {
+        let error = planned(Some("system.slice:ctr:web"), false, true).expect_err("no driver");
+        assert!(error.contains("system.slice:ctr:web") && error.contains("systemd"), "{error}");
+        assert!(planned(None, false, true).is_err());
+    }
+
+    #[test]
+    fn a_plan_is_json() {
+        let linux = json!({"cgroupsPath": "/x", "resources": {"pids": {"limit": 5}, "devices": []}});
+        let linux = serde_json::from_value(linux).expect("test JSON");
+        let plan = plan(Some(&linux), PlanOptions { id: "a", rootless: false, systemd: false }).expect("a plan");
+        let json = serde_json::to_value(&plan).expect("serialisable");
+        assert_eq!(json["placement"], json!({"root": "x"}));
+        assert_eq!(json["limits"], json!({"pids": {"limit": 5}}));
+        assert_eq!(json["devices"][0], "deny a *:* rwm");
+    }
+}

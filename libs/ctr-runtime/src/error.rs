@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What can go wrong with a container, in the words that runc's callers look for.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ctr_record::{Classify, ErrorKind};
+
+use crate::cgroup::CgroupError;
+use crate::report::InitFailure;
+use crate::seccomp::SeccompError;
+
+/// A failure of the runtime.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum RuntimeError {
+    #[error("{action} {}", path.display())]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("{action}")]
+    Call { action: &'static str, source: io::Error },
+    #[error("no bundle at {}: it has no config.json", .0.display())]
+    NoBundle(PathBuf),
+    #[error("{} is not a valid config", path.display())]
+    Json { path: PathBuf, source: serde_json::Error },
+    #[error("{field}: {reason}")]
+    Config { field: String, reason: String },
+    #[error("{0} is not supported")]
+    Unsupported(String),
+    #[error("container id {0:?} is not valid: only letters, digits and _ + . - may occur, and at most 200 of them")]
+    InvalidId(String),
+    #[error("container with given ID already exists: {0}")]
+    Exists(String),
+    #[error("container does not exist: {0}")]
+    NotFound(String),
+    #[error("container not running: {0}")]
+    NotRunning(String),
+    #[error("cannot {action} container {id}, which is {status}")]
+    WrongState { action: &'static str, id: String, status: &'static str },
+    #[error("the container's state {} is damaged", path.display())]
+    DamagedState { path: PathBuf, source: serde_json::Error },
+    #[error("{hook} hook {}", path.display())]
+    Hook { hook: &'static str, path: PathBuf, source: io::Error },
+    #[error("{hook} hook {} {outcome}", path.display())]
+    HookFailed { hook: &'static str, path: PathBuf, outcome: String },
+    #[error("the container's first process ended before it was set up ({0})")]
+    InitDied(String),
+    #[error(transparent)]
+    Init(#[from] InitFailure),
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    #[error(transparent)]
+    Seccomp(#[from] SeccompError),
+}
+
+impl RuntimeError {
+    /// For `map_err`: an I/O error with what was done to which path.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { action, path: path.to_owned(), source }
+    }
+
+    /// For `map_err`: an I/O error of a call that has no path.
+    pub(crate) fn call(action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Call { action, source }
+    }
+
+    /// The same for an error of a `nix` call.
+    pub(crate) fn errno(action: &'static str) -> impl FnOnce(nix::errno::Errno) -> Self {
+        move |errno| Self::Call { action, source: errno.into() }
+    }
+
+    /// A value in config.json that cannot be.
+    pub(crate) fn config(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Config { field: field.into(), reason: reason.into() }
+    }
+
+    /// 127 when the container's program was not found, 126 when it could not be executed.
+    pub fn exec_status(&self) -> Option<u8> {
+        match self {
+            Self::Init(failure) => failure.exec_status(),
+            _ => None,
+        }
+    }
+}
+
+impl Classify for RuntimeError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io { source, .. } | Self::Call { source, .. } | Self::Hook { source, .. } => ErrorKind::of_io(source),
+            Self::NoBundle(_) | Self::NotFound(_) => ErrorKind::NotFound,
+            Self::Json { .. } | Self::Config { .. } | Self::InvalidId(_) | Self::DamagedState { .. } => {
+                ErrorKind::Invalid
+            }
+            Self::Exists(_) | Self::NotRunning(_) | Self::WrongState { .. } => ErrorKind::Conflict,
+            Self::Unsupported(_) | Self::HookFailed { .. } | Self::InitDied(_) => ErrorKind::Failed,
+            Self::Init(failure) => failure.kind(),
+            Self::Cgroup(error) => error.kind(),
+            Self::Seccomp(error) => error.kind(),
+        }
+    }
+}

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Another process in a container that runs.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use ctr_record::TaskStatus;
+use ctr_sys::process::{self as sys, Child};
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+
+use crate::beneath::Root;
+use crate::container::Container;
+use crate::create::write_pid_file;
+use crate::launch::Launch;
+use crate::plan::{Plan, ProcessPlan};
+use crate::report::{Channel, Message, Step, StepResult};
+use crate::run::{Signals, supervise};
+use crate::tty::Proxy;
+use crate::{RuntimeError, device, spawn};
+
+/// How a process is executed in a container.
+#[derive(Debug)]
+pub struct ExecOptions {
+    /// The process.
+    pub process: ProcessPlan,
+    /// Return once it runs.
+    pub detach: bool,
+    /// A Unix socket that is sent the master of its terminal.
+    pub console_socket: Option<PathBuf>,
+    /// A file that is written its pid, in decimal without a newline.
+    pub pid_file: Option<PathBuf>,
+    /// How many descriptors from 3 up it inherits.
+    pub preserve_fds: u32,
+    /// Execute it even though the container is paused; it runs when that is resumed.
+    pub ignore_paused: bool,
+}
+
+/// Executes a process in a container. In the foreground it returns the status to exit with.
+pub fn exec(container: &Container, options: ExecOptions) -> Result<u8, RuntimeError> {
+    check_state(container, options.ignore_paused)?;
+    check_terminal(&options)?;
+    let plan = container.plan()?;
+    let target = container.pidfd()?.ok_or_else(|| RuntimeError::NotRunning(container.state().id.clone()))?;
+    let console_socket = match &options.console_socket {
+        Some(path) => {
+            let socket = UnixStream::connect(path).map_err(RuntimeError::io("connect to the console socket", path))?;
+            Some(OwnedFd::from(socket))
+        }
+        None => None,
+    };
+    let signals = if options.detach { None } else { Some(Signals::block()?) };
+    let (ours, theirs) = Channel::pair().map_err(RuntimeError::call("make a socket pair"))?;
+    let launch = Launch::new(options.process, plan.seccomp.clone(), keyring(&plan), options.preserve_fds);
+    let process = ExecProcess { launch, channel: theirs, console_socket };
+    let child = spawn_exec(container, &plan, target.as_fd(), process)?;
+    let guard = KillUnlessDone { child: &child, done: false };
+    if let Some(pid_file) = &options.pid_file {
+        write_pid_file(pid_file, child.pid.as_raw())?;
+    }
+    let terminal = await_execution(&ours)?;
+    guard.disarm();
+    match signals {
+        None => Ok(0),
+        Some(signals) => {
+            let proxy = terminal.map(Proxy::start).transpose().map_err(RuntimeError::call("use the terminal"))?;
+            supervise(&child, &signals, proxy)
+        }
+    }
+}
+
+fn check_state(container: &Container, ignore_paused: bool) -> Result<(), RuntimeError> {
+    match container.status() {
+        TaskStatus::Running | TaskStatus::Created => Ok(()),
+        TaskStatus::Paused if ignore_paused => Ok(()),
+        TaskStatus::Stopped => {
+            let id = container.state().id.clone();
+            Err(RuntimeError::WrongState { action: "exec in a stopped container:", id, status: "stopped" })
+        }
+        status => Err(RuntimeError::WrongState {
+            action: "exec in",
+            id: container.state().id.clone(),
+            status: status.as_str(),
+        }),
+    }
+}
+
+fn check_terminal(options: &ExecOptions) -> Result<(), RuntimeError> {
+    let refuse = |reason: &str| Err(RuntimeError::config("process.terminal", reason));
+    match (options.process.terminal, options.detach, options.console_socket.is_some()) {
+        (true, true, false) => refuse("cannot allocate tty if runc will detach without setting console socket"),
+        (_, false, true) | (false, _, true) => {
+            refuse("cannot use console socket if runc will not detach or allocate tty")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn keyring(plan: &Plan) -> Option<CString> {
+    Some(CString::new(format!("_ses.{}", plan.id)).expect("an id has no NUL bytes"))
+}
+
+fn spawn_exec(
+    container: &Container,
+    plan: &Plan,
+    target: BorrowedFd<'_>,
+    process: ExecProcess,
+) -> Result<Child, RuntimeError> {
+    let cgroup = container.cgroup();
+    let pid = nix::unistd::Pid::from_raw(container.state().pid);
+    let join = cgroup.join_fds_beside(pid)?;
+    let kinds = plan.namespaces.join.iter().fold(plan.namespaces.new as i32, |kinds, (kind, _)| kinds | kind);
+    if kinds & libc::CLONE_NEWUSER != 0 {
+        let join_all = [(target, kinds)];
+        let child = spawn::spawn_joined(&join, 0, &join_all, || process.run(None, true));
+        return child.map_err(|error| spawn::explain(cgroup, error));
+    }
+    let rest = kinds & !libc::CLONE_NEWPID;
+    let pid_namespace = (kinds & libc::CLONE_NEWPID != 0).then_some(target);
+    let child = spawn::spawn_in(&join, 0, pid_namespace, || process.run(Some((target, rest)), false));
+    child.map_err(|error| spawn::explain(cgroup, error))
+}
+
+/// What becomes the process.
+struct ExecProcess {
+    launch: Launch,
+    channel: Channel,
+    console_socket: Option<OwnedFd>,
+}
+
+impl ExecProcess {
+    fn run(mut self, join: Option<spawn::Join<'_>>, in_user_namespace: bool) -> i32 {
+        let mut keep: Vec<RawFd> = vec![self.channel.as_raw_fd()];
+        keep.extend(self.console_socket.iter().map(AsRawFd::as_raw_fd));
+        keep.extend(join.iter().map(|(target, _)| target.as_raw_fd()));
+        if sys::close_inherited(self.launch.first_own_fd(), &mut keep).is_err() {
+            return 255;
+        }
+        let Err(failure) = self.become_process(join, in_user_namespace);
+        let _ = self.channel.send(&Message::Failed(failure));
+        255
+    }
+
+    fn become_process(
+        &mut self,
+        join: Option<spawn::Join<'_>>,
+        in_user_namespace: bool,
+    ) -> StepResult<std::convert::Infallible> {
+        self.launch.note_umask(nix::sys::stat::umask(Mode::empty()));
+        // Nobody inside may look at this process while it still has what the host gave it
+        // (CVE-2016-9962).
+        sys::forbid_inspection().step("forbid inspection")?;
+        self.launch.open_attributes()?;
+        if let Some((target, kinds)) = join {
+            sys::join_namespaces(target, kinds).step("join the container's namespaces")?;
+        }
+        if in_user_namespace {
+            crate::init::become_root_of_user_namespace()?;
+            sys::forbid_inspection().step("forbid inspection")?;
+        }
+        nix::unistd::setsid().step("begin a session")?;
+        if self.launch.process.terminal {
+            self.open_terminal()?;
+        }
+        self.launch.prepare()?;
+        self.launch.execute()
+    }
+
+    fn open_terminal(&mut self) -> StepResult<()> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let root = open(Path::new("/"), flags, Mode::empty()).step("open the container's root")?;
+        let console = device::open_console(Root(root.as_fd()), self.launch.process.uid)?;
+        if let Some(size) = self.launch.process.console_size {
+            ctr_sys::terminal::set_size(console.slave.as_fd(), size).step("set the terminal's size")?;
+        }
+        match self.console_socket.take() {
+            None => self.channel.send(&Message::Terminal(console.master)).step("hand over the terminal")?,
+            Some(socket) => ctr_sys::socket::send_fd(socket.as_fd(), b"/dev/ptmx", console.master.as_fd())
+                .step("send the terminal to the console socket")?,
+        }
+        self.launch.use_terminal(console.slave);
+        Ok(())
+    }
+}
+
+fn await_execution(channel: &Channel) -> Result<Option<OwnedFd>, RuntimeError> {
+    let mut terminal = None;
+    loop {
+        match channel.receive().map_err(RuntimeError::call("hear from the process"))? {
+            None => return Ok(terminal),
+            Some(Message::Terminal(fd)) => terminal = Some(fd),
+            Some(Message::Failed(failure)) => return Err(failure.into()),
+            Some(_) => return Err(RuntimeError::call("hear from the process")(io::ErrorKind::InvalidData.into())),
+        }
+    }
+}
+
+struct KillUnlessDone<'a> {
+    child: &'a Child,
+    done: bool,
+}
+
+impl KillUnlessDone<'_> {
+    fn disarm(mut self) {
+        self.done = true;
+    }
+}
+
+impl Drop for KillUnlessDone<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            let _ = sys::pidfd_send_signal(self.child.pidfd.as_fd(), libc::SIGKILL);
+            let _ = nix::sys::wait::waitpid(self.child.pid, None);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The container's first process, from its birth in its namespaces to the execution of its program.
+//!
+//! It runs in a copy of the runtime's memory. Everything that can be prepared outside has been; what
+//! fails here is reported over the channel as step and errno, and the process ends.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+use ctr_sys::process as sys;
+
+use crate::beneath::Root;
+use crate::device;
+use crate::gate::Gate;
+use crate::hooks;
+use crate::launch::Launch;
+use crate::plan::Plan;
+use crate::report::{Channel, InitFailure, Message, Step, StepResult};
+use crate::rootfs::{self, Prepared};
+
+/// What the process needs besides the plan.
+#[derive(Debug)]
+pub(crate) struct Init<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) prepared: Prepared,
+    /// Namespaces to join, opened by the parent: kind and descriptor.
+    pub(crate) join: Vec<(i32, OwnedFd)>,
+    pub(crate) channel: Channel,
+    pub(crate) gate: Gate,
+    /// Where the terminal's master goes; the parent, if nowhere.
+    pub(crate) console_socket: Option<OwnedFd>,
+    pub(crate) launch: Launch,
+    pub(crate) no_pivot: bool,
+    /// The state that hooks get, but for its status and pid.
+    pub(crate) state: serde_json::Value,
+}
+
+impl Init<'_> {
+    /// Runs to the program, or to a failure; returns the status to end with.
+    pub(crate) fn run(mut self) -> i32 {
+        let closed = sys::close_inherited(self.launch.first_own_fd(), &mut self.descriptors());
+        if closed.is_err() {
+            return 1;
+        }
+        let Err(failure) = self.become_container();
+        let status = failure.exec_status;
+        // Whoever waits at the gate hears of it there, whoever waits for the set-up here.
+        let _ = self.channel.send(&Message::Failed(failure.clone()));
+        self.gate.report(&failure);
+        if status == 0 { 1 } else { status.into() }
+    }
+
+    fn descriptors(&self) -> Vec<RawFd> {
+        let mut all = self.gate.descriptors();
+        all.push(self.channel.as_raw_fd());
+        all.extend(self.console_socket.iter().map(AsRawFd::as_raw_fd));
+        all.extend(self.join.iter().map(|(_, fd)| fd.as_raw_fd()));
+        all.extend(self.prepared.binds.iter().flatten().map(AsRawFd::as_raw_fd));
+        all
+    }
+
+    fn become_container(&mut self) -> StepResult<std::convert::Infallible> {
+        self.launch.note_umask(nix::sys::stat::umask(nix::sys::stat::Mode::empty()));
+        if self.plan.namespaces.user.is_some() {
+            self.channel.send(&Message::WantsMappings).step("ask for the user namespace's mappings")?;
+            self.await_go()?;
+        }
+        self.enter_namespaces()?;
+        nix::unistd::setsid().step("begin a session")?;
+        if self.plan.hooks.wait_in_runtime() {
+            self.channel.send(&Message::WantsHooks).step("ask for the hooks")?;
+            self.await_go()?;
+        }
+        let root = self.mount_everything()?;
+        hooks::run_in_container("createContainer", &self.plan.hooks.create_container, &self.state)?;
+        match self.no_pivot {
+            false => rootfs::enter(root.as_fd())?,
+            true => rootfs::enter_without_pivot(root.as_fd())?,
+        }
+        rootfs::finalise(self.plan, Root(root.as_fd()))?;
+        drop(root);
+        self.launch.prepare()?;
+        if self.gate.waits() {
+            self.channel.send(&Message::Ready).step("report that the container is created")?;
+        }
+        self.gate.wait()?;
+        hooks::run_in_container("startContainer", &self.plan.hooks.start_container, &self.state)?;
+        self.launch.execute()
+    }
+
+    fn enter_namespaces(&mut self) -> StepResult<()> {
+        for (kind, fd) in self.join.drain(..) {
+            // The parent has joined the pid namespace on behalf of its children.
+            if kind != libc::CLONE_NEWPID {
+                sys::join_namespaces(fd.as_fd(), kind).step_with(|| format!("join the {} namespace", name_of(kind)))?;
+            }
+        }
+        let namespaces = &self.plan.namespaces;
+        if namespaces.is_private(libc::CLONE_NEWUSER) {
+            become_root_of_user_namespace()?;
+        }
+        sys::forbid_inspection().step("forbid inspection")?;
+        if namespaces.is_new(libc::CLONE_NEWNET) {
+            ctr_sys::socket::bring_loopback_up().step("switch the loopback interface on")?;
+        }
+        if let Some(hostname) = &self.plan.hostname {
+            nix::unistd::sethostname(hostname).step("set the hostname")?;
+        }
+        if let Some(domainname) = &self.plan.domainname {
+            ctr_sys::process::set_domainname(domainname).step("set the domain name")?;
+        }
+        // The host's /proc shows each process the values of its own namespaces, and no container can
+        // put anything in its way (CVE-2025-52881).
+        for (name, value) in &self.plan.sysctl {
+            let path = format!("/proc/sys/{}", name.replace('.', "/"));
+            std::fs::write(&path, value).step_with(|| format!("set sysctl {name} to {value:?}"))?;
+        }
+        self.launch.open_attributes()
+    }
+
+    fn mount_everything(&mut self) -> StepResult<OwnedFd> {
+        let fd = rootfs::mount_root(self.plan, &self.prepared)?;
+        let root = Root(fd.as_fd());
+        rootfs::mount_all(self.plan, &mut self.prepared, root)?;
+        device::populate(self.plan, root)?;
+        if let Some(process) = self.plan.process.as_ref().filter(|process| process.terminal) {
+            let console = device::open_console(root, process.uid)?;
+            if let Some(size) = process.console_size {
+                ctr_sys::terminal::set_size(console.slave.as_fd(), size).step("set the terminal's size")?;
+            }
+            device::mount_console(root, console.slave.as_fd())?;
+            self.send_terminal(console.master)?;
+            self.launch.use_terminal(console.slave);
+        }
+        Ok(fd)
+    }
+
+    fn send_terminal(&mut self, master: OwnedFd) -> StepResult<()> {
+        match self.console_socket.take() {
+            None => self.channel.send(&Message::Terminal(master)).step("hand over the terminal"),
+            Some(socket) => ctr_sys::socket::send_fd(socket.as_fd(), b"/dev/ptmx", master.as_fd())
+                .step("send the terminal to the console socket"),
+        }
+    }
+
+    fn await_go(&self) -> StepResult<()> {
+        match self.channel.receive() {
+            Ok(Some(Message::Go)) => Ok(()),
+            // The parent is gone or has given up; there is nobody to report to.
+            _ => Err(InitFailure::finding("the runtime ended while the container was being set up")),
+        }
+    }
+}
+
+/// Becomes uid and gid 0 of the user namespace, whose mappings are there by now.
+pub(crate) fn become_root_of_user_namespace() -> StepResult<()> {
+    let (root_group, root) = (nix::unistd::Gid::from_raw(0), nix::unistd::Uid::from_raw(0));
+    nix::unistd::setresgid(root_group, root_group, root_group).step("become group 0 of the user namespace")?;
+    nix::unistd::setresuid(root, root, root).step("become user 0 of the user namespace")
+}
+
+/// The word for a `CLONE_NEW*`.
+pub(crate) fn name_of(kind: i32) -> &'static str {
+    match kind {
+        libc::CLONE_NEWNS => "mount",
+        libc::CLONE_NEWPID => "pid",
+        libc::CLONE_NEWNET => "network",
+        libc::CLONE_NEWIPC => "ipc",
+        libc::CLONE_NEWUTS => "uts",
+        libc::CLONE_NEWCGROUP => "cgroup",
+        libc::CLONE_NEWUSER => "user",
+        _ => "time",
+    }
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A bundle's `mounts.json`: the root file system as mounts that the container performs for itself.
+//!
+//! Layers are opened first and named `/proc/self/fd/N` from then on, so that neither the kernel's page
+//! of mount data nor a long path of a state directory limits how many there can be.
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use ctr_record::Mount;
+use ctr_sys::mount::{self, Attributes, FsContext};
+use nix::fcntl::{AT_FDCWD, OFlag, open};
+use nix::sys::stat::Mode;
+
+use crate::RuntimeError;
+use crate::plan::MountOptions;
+use crate::report::{InitFailure, Step, StepResult};
+
+/// Mounts each of `layers` on top of the one before; the result is detached except for what is below.
+pub(crate) fn mount_layers(layers: &[Mount], target: &OwnedFd) -> StepResult<OwnedFd> {
+    let (last, below) = layers.split_last().ok_or_else(|| InitFailure::finding("mounts.json has no mounts"))?;
+    for layer in below {
+        let tree = mount_layer(layer, target)?;
+        mount::move_mount(tree.as_fd(), target.as_fd()).step("attach a mount of mounts.json")?;
+    }
+    mount_layer(last, target)
+}
+
+/// Performs a bundle's `mounts.json` on a directory of the host, for a runtime that does not do it itself.
+pub fn mount_on_host(layers: &[Mount], directory: &Path) -> Result<(), RuntimeError> {
+    let failed = || format!("mount on {}", directory.display());
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let target = open(directory, flags, Mode::empty()).step_with(failed)?;
+    let root = mount_layers(layers, &target)?;
+    mount::move_mount(root.as_fd(), target.as_fd()).step_with(failed)?;
+    Ok(())
+}
+
+fn mount_layer(layer: &Mount, target: &OwnedFd) -> StepResult<OwnedFd> {
+    match layer.kind.as_str() {
+        "overlay" => mount_overlay(layer, target),
+        "bind" => {
+            let options = MountOptions::parse(&layer.options);
+            let failed = || format!("bind {}", layer.source);
+            let source = Path::new(&layer.source);
+            let tree = mount::clone_tree(AT_FDCWD, source, options.bind == Some(true)).step_with(failed)?;
+            let change =
+                Attributes { set: options.attributes.set, clear: options.attributes.clear, ..Attributes::default() };
+            mount::set_attributes(tree.as_fd(), false, change).step_with(failed)?;
+            Ok(tree)
+        }
+        other => Err(InitFailure::finding(format!("mounts.json has a mount of type {other:?}: only overlay and bind"))),
+    }
+}
+
+fn mount_overlay(layer: &Mount, target: &OwnedFd) -> StepResult<OwnedFd> {
+    let options = MountOptions::parse(&layer.options);
+    let mut opened = Vec::new();
+    let mut lowers = Vec::new();
+    let mut rest = Vec::new();
+    for option in &options.data {
+        let failed = || format!("open a directory of the overlay option {option:?}");
+        match option.split_once('=') {
+            Some(("lowerdir", list)) => {
+                for lower in split_lowers(list) {
+                    lowers.push(by_descriptor(&lower, &mut opened).step_with(failed)?);
+                }
+            }
+            Some((key @ ("upperdir" | "workdir"), path)) => {
+                let name = by_descriptor(Path::new(path), &mut opened).step_with(failed)?;
+                rest.push((key, Some(name)));
+            }
+            Some((key, value)) => rest.push((key, Some(value.to_owned()))),
+            None => rest.push((option.as_str(), None)),
+        }
+    }
+    let context = FsContext::open("overlay").step("mount an overlay")?;
+    let configure = || {
+        context.set_string("source", &layer.source)?;
+        set_lowers(&context, &lowers)?;
+        for (key, value) in &rest {
+            match value {
+                Some(value) => context.set_string(key, value)?,
+                None => context.set_flag(key)?,
+            }
+        }
+        context.mount(options.attributes.set)
+    };
+    match configure() {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) && lowers.len() > FEW => {
+            mount_by_string(&lowers, &rest, &options, target)
+        }
+        result => result.step_with(|| {
+            let why = context.complaint().map(|text| format!(" ({text})")).unwrap_or_default();
+            format!("mount the container's layers{why}")
+        }),
+    }
+}
+
+// fsconfig takes values of up to 255 bytes; more layers go one by one, which Linux 6.7 learned.
+const FEW: usize = 12;
+
+fn set_lowers(context: &FsContext, lowers: &[String]) -> std::io::Result<()> {
+    match lowers.len() > FEW {
+        false => context.set_string("lowerdir", &lowers.join(":")),
+        true => lowers.iter().try_for_each(|lower| context.set_string("lowerdir+", lower)),
+    }
+}
+
+// Many layers on an older kernel: mount(2) takes a page of options.
+fn mount_by_string(
+    lowers: &[String],
+    rest: &[(&str, Option<String>)],
+    options: &MountOptions,
+    target: &OwnedFd,
+) -> StepResult<OwnedFd> {
+    let mut data = format!("lowerdir={}", lowers.join(":"));
+    for (key, value) in rest {
+        data.push(',');
+        data.push_str(key);
+        if let Some(value) = value {
+            data.push('=');
+            data.push_str(value);
+        }
+    }
+    let failed = || format!("mount the container's {} layers", lowers.len());
+    let place = format!("/proc/self/fd/{}", target.as_raw_fd());
+    let flags = nix::mount::MsFlags::empty();
+    nix::mount::mount(Some("overlay"), place.as_str(), Some("overlay"), flags, Some(data.as_str()))
+        .step_with(failed)?;
+    // The magic link still leads below the new mount; only the path reaches it.
+    let path = std::fs::read_link(&place).step_with(failed)?;
+    let tree = mount::clone_tree(AT_FDCWD, &path, false).step_with(failed)?;
+    let change = Attributes { set: options.attributes.set, ..Attributes::default() };
+    mount::set_attributes(tree.as_fd(), false, change).step_with(failed)?;
+    Ok(tree)
+}
+
+fn by_descriptor(path: &Path, opened: &mut Vec<OwnedFd>) -> std::io::Result<String> {
+    let fd = open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let name = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    opened.push(fd);
+    Ok(name)
+}
+
+// Colons separate, a backslash takes the next character as it is.
+fn split_lowers(list: &str) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    let mut current = Vec::new();
+    let mut bytes = list.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' => current.extend(bytes.next()),
+            b':' => all.push(std::mem::take(&mut current)),
+            byte => current.push(byte),
+        }
+    }
+    all.push(current);
+    all.into_iter().filter(|path| !path.is_empty()).map(|path| OsString::from_vec(path).into()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lower_directories_are_separated_by_colons_that_are_not_escaped() {
+        assert_eq!(split_lowers(r"/a:/b\:c:/d\\e"), [Path::new("/a"), Path::new("/b:c"), Path::new(r"/d\e")]);
+    }
+}

@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The plan: everything that will be done to make a container, as data, from config.json alone.
+//!
+//! Making it touches nothing and asks the system nothing, so that it can be tested, printed and
+//! compared. What it refuses is refused before anything has happened.
+
+mod mounts;
+mod namespaces;
+mod options;
+mod process;
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{Hook, Linux, LinuxSeccomp, Spec};
+
+use crate::RuntimeError;
+use crate::cgroup::{CgroupPlan, PlanOptions};
+use crate::seccomp::Filter;
+
+pub use mounts::{DevicePlan, MountKind, MountPlan, NodeKind};
+pub use namespaces::{IdMap, NamespacePlan, UserPlan};
+pub use options::{Change, MountOptions, propagation};
+pub use process::{ProcessPlan, Rlimit, SchedulerPlan};
+
+/// What a container will be.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub struct Plan {
+    pub id: String,
+    /// The bundle directory, absolute.
+    pub bundle: PathBuf,
+    pub rootfs: RootfsPlan,
+    pub namespaces: NamespacePlan,
+    pub mounts: Vec<MountPlan>,
+    pub devices: Vec<DevicePlan>,
+    pub masked_paths: Vec<PathBuf>,
+    pub readonly_paths: Vec<PathBuf>,
+    pub hostname: Option<String>,
+    pub domainname: Option<String>,
+    /// Names with dots, and values.
+    pub sysctl: Vec<(String, String)>,
+    pub cgroup: CgroupPlan,
+    pub seccomp: Option<Filter>,
+    /// Absent: `create` makes a container that cannot be started (runtime-spec, "process").
+    pub process: Option<ProcessPlan>,
+    pub hooks: Hooks,
+}
+
+/// What a plan has to know of the process that performs it.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    /// Whether it runs without root: what it is denied and nobody asked for is left out.
+    pub rootless: bool,
+}
+
+impl Caller {
+    /// This process.
+    pub fn this() -> Self {
+        Self { rootless: !ctr_sys::process::is_root() }
+    }
+}
+
+/// The container's root.
+#[derive(Debug)]
+pub struct RootfsPlan {
+    /// The directory, absolute.
+    pub path: PathBuf,
+    /// Whether the container may not write to it.
+    pub readonly: bool,
+    /// The `MS_*` propagation of the container's mounts, and whether it is recursive.
+    pub propagation: Option<(u64, bool)>,
+}
+
+/// The hooks, in the order of the runtime-spec.
+#[derive(Clone, Debug, Default)]
+#[allow(missing_docs)]
+pub struct Hooks {
+    pub prestart: Vec<Hook>,
+    pub create_runtime: Vec<Hook>,
+    pub create_container: Vec<Hook>,
+    pub start_container: Vec<Hook>,
+    pub poststart: Vec<Hook>,
+    pub poststop: Vec<Hook>,
+}
+
+impl Plan {
+    /// Makes the plan of a container from its config.
+    pub fn new(id: &str, bundle: &Path, spec: &Spec, caller: Caller) -> Result<Self, RuntimeError> {
+        let default_linux = Linux::default();
+        let linux = spec.linux().as_ref().unwrap_or(&default_linux);
+        refuse_unsupported(linux)?;
+        let namespaces = NamespacePlan::new(linux)?;
+        let mounts = spec.mounts().iter().flatten();
+        let mounts: Vec<MountPlan> =
+            mounts.enumerate().map(|(i, mount)| MountPlan::new(i, mount, bundle)).collect::<Result<_, _>>()?;
+        let plan = Self {
+            id: id.to_owned(),
+            bundle: bundle.to_owned(),
+            rootfs: RootfsPlan::new(spec, linux, bundle)?,
+            devices: mounts::devices(linux)?,
+            masked_paths: absolute_paths("linux.maskedPaths", linux.masked_paths().as_deref())?,
+            readonly_paths: absolute_paths("linux.readonlyPaths", linux.readonly_paths().as_deref())?,
+            hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
+            domainname: spec.domainname().clone().filter(|name| !name.is_empty()),
+            sysctl: sysctl(linux, &namespaces)?,
+            cgroup: crate::cgroup::plan(Some(linux), PlanOptions { id, rootless: caller.rootless, systemd: false })?,
+            seccomp: linux.seccomp().as_ref().map(compile_seccomp).transpose()?,
+            process: spec.process().as_ref().map(ProcessPlan::new).transpose()?,
+            hooks: Hooks::new(spec)?,
+            namespaces,
+            mounts,
+        };
+        if (plan.hostname.is_some() || plan.domainname.is_some()) && !plan.namespaces.is_private(libc::CLONE_NEWUTS) {
+            return Err(RuntimeError::config("hostname", "it needs a uts namespace of the container's own"));
+        }
+        Ok(plan)
+    }
+}
+
+impl RootfsPlan {
+    fn new(spec: &Spec, linux: &Linux, bundle: &Path) -> Result<Self, RuntimeError> {
+        let root = spec.root().as_ref().ok_or_else(|| RuntimeError::config("root", "it is missing"))?;
+        if root.path().as_os_str().is_empty() {
+            return Err(RuntimeError::config("root.path", "it is empty"));
+        }
+        let propagation = match linux.rootfs_propagation().as_deref() {
+            None | Some("") => None,
+            Some(word) => Some(options::propagation(word).ok_or_else(|| {
+                RuntimeError::config("linux.rootfsPropagation", format!("{word:?} is no propagation"))
+            })?),
+        };
+        Ok(Self { path: bundle.join(root.path()), readonly: root.readonly().unwrap_or(false), propagation })
+    }
+}
+
+impl Hooks {
+    fn new(spec: &Spec) -> Result<Self, RuntimeError> {
+        let Some(hooks) = spec.hooks() else { return Ok(Self::default()) };
+        let checked = |name: &str, hooks: &Option<Vec<Hook>>| {
+            let hooks = hooks.clone().unwrap_or_default();
+            for hook in &hooks {
+                if !hook.path().is_absolute() {
+                    let path = hook.path().display();
+                    return Err(RuntimeError::config(format!("hooks.{name}"), format!("path {path} is not absolute")));
+                }
+                if hook.timeout().is_some_and(|seconds| seconds <= 0) {
+                    return Err(RuntimeError::config(format!("hooks.{name}"), "a timeout must be greater than zero"));
+                }
+            }
+            Ok(hooks)
+        };
+        #[allow(deprecated)] // prestart: still what NVIDIA's and Docker's hooks use
+        let prestart = hooks.prestart();
+        Ok(Self {
+            prestart: checked("prestart", prestart)?,
+            create_runtime: checked("createRuntime", hooks.create_runtime())?,
+            create_container: checked("createContainer", hooks.create_container())?,
+            start_container: checked("startContainer", hooks.start_container())?,
+            poststart: checked("poststart", hooks.poststart())?,
+            poststop: checked("poststop", hooks.poststop())?,
+        })
+    }
+
+    /// Whether the container's process has to wait for hooks that run outside.
+    pub fn wait_in_runtime(&self) -> bool {
+        !self.prestart.is_empty() || !self.create_runtime.is_empty()
+    }
+}
+
+fn compile_seccomp(profile: &LinuxSeccomp) -> Result<Filter, RuntimeError> {
+    let filter = crate::seccomp::compile(profile)?;
+    match filter.notify {
+        true => Err(RuntimeError::Unsupported("the seccomp action SCMP_ACT_NOTIFY".to_owned())),
+        false => Ok(filter),
+    }
+}
+
+// A spec that asks for what is not here must not get a container without it.
+fn refuse_unsupported(linux: &Linux) -> Result<(), RuntimeError> {
+    let refuse = |what: &str| Err(RuntimeError::Unsupported(what.to_owned()));
+    if linux.intel_rdt().is_some() {
+        return refuse("linux.intelRdt");
+    }
+    if linux.memory_policy().is_some() {
+        return refuse("linux.memoryPolicy");
+    }
+    if linux.personality().is_some() {
+        return refuse("linux.personality");
+    }
+    if linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
+        return refuse("linux.netDevices");
+    }
+    if linux.mount_label().as_deref().is_some_and(|label| !label.is_empty()) {
+        return refuse("linux.mountLabel");
+    }
+    Ok(())
+}
+
+fn absolute_paths(field: &str, paths: Option<&[String]>) -> Result<Vec<PathBuf>, RuntimeError> {
+    let check = |path: &String| match Path::new(path).is_absolute() {
+        true => Ok(PathBuf::from(path)),
+        false => Err(RuntimeError::config(field, format!("{path:?} is not absolute"))),
+    };
+    paths.unwrap_or_default().iter().map(check).collect()
+}
+
+// Only what belongs to a namespace of the container's own: everything else is the host's.
+fn sysctl(linux: &Linux, namespaces: &NamespacePlan) -> Result<Vec<(String, String)>, RuntimeError> {
+    let mut all: Vec<(String, String)> =
+        linux.sysctl().iter().flatten().map(|(name, value)| (name.replace('/', "."), value.clone())).collect();
+    all.sort();
+    for (name, value) in &all {
+        let refuse = |reason: &str| Err(RuntimeError::config(format!("linux.sysctl.{name}"), reason));
+        let well_formed =
+            |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-*".contains(&b));
+        if !name.split('.').all(well_formed) {
+            return refuse("not a valid name");
+        }
+        if value.contains('\n') || value.contains('\0') {
+            return refuse("the value is not one line");
+        }
+        let owner = match name.as_str() {
+            "kernel.domainname" => libc::CLONE_NEWUTS,
+            "kernel.hostname" => return refuse("hostname sets it"),
+            "kernel.msgmax"
+            | "kernel.msgmnb"
+            | "kernel.msgmni"
+            | "kernel.sem"
+            | "kernel.shmall"
+            | "kernel.shmmax"
+            | "kernel.shmmni"
+            | "kernel.shm_rmid_forced" => libc::CLONE_NEWIPC,
+            _ if name.starts_with("fs.mqueue.") => libc::CLONE_NEWIPC,
+            _ if name.starts_with("net.") => libc::CLONE_NEWNET,
+            _ if name.starts_with("user.") => libc::CLONE_NEWUSER,
+            _ => return refuse("it belongs to no namespace, so it would change the host"),
+        };
+        if !namespaces.is_private(owner) {
+            return refuse("it needs a namespace of the container's own");
+        }
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn plan(linux: serde_json::Value) -> Result<Plan, RuntimeError> {
+        let spec = serde_json::from_value(json!({
+            "ociVersion": "1.2.0", "root": {"path": "rootfs"}, "process": {"cwd": "/", "args": ["a"], "user": {"uid": 0, "gid": 0}},
+            "linux": linux
+        }))
+        .unwrap();
+        Plan::new("x", Path::new("/bundle"), &spec, Caller { rootless: false })
+    }
+
+    #[test]
+    fn a_sysctl_must_belong_to_a_namespace_of_the_container() {
+        let with = |sysctl: serde_json::Value| {
+            plan(json!({"namespaces": [{"type": "mount"}, {"type": "network"}], "sysctl": sysctl}))
+        };
+        assert!(with(json!({"net.ipv4.ip_forward": "1"})).is_ok());
+        for bad in [
+            json!({"kernel.shmmax": "1"}),
+            json!({"kernel.core_pattern": "|/evil"}),
+            json!({"net..core_pattern": "x"}),
+            json!({"net/../kernel.core_pattern": "x"}),
+            json!({"net.ipv4.ip_forward": "1\nx"}),
+        ] {
+            assert!(with(bad.clone()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_rootfs_is_beside_config_json() {
+        let plan = plan(json!({"namespaces": [{"type": "mount"}]})).unwrap();
+        assert_eq!(plan.rootfs.path, Path::new("/bundle/rootfs"));
+    }
+
+    #[test]
+    fn what_is_not_supported_is_refused() {
+        assert!(plan(json!({"namespaces": [{"type": "mount"}], "mountLabel": "x"})).is_err());
+        assert!(plan(json!({"namespaces": [{"type": "mount"}], "rootfsPropagation": "sideways"})).is_err());
+    }
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a container's process tells its parent while it is being set up.
+//!
+//! One message is one packet: a letter, and what belongs to it. A failure is the step, the operand and
+//! the errno; end of file means that the program was executed.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+use ctr_record::ErrorKind;
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+/// The longest message; operands are paths.
+const MAX_MESSAGE: usize = 8192;
+
+/// A step of the set-up that failed in the container's process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InitFailure {
+    /// What was tried, `mount /proc`.
+    pub step: String,
+    /// Why it failed; no errno when the step found the reason itself.
+    pub errno: Option<i32>,
+    /// 127 or 126 when it was the program that could not be executed, else 0.
+    pub exec_status: u8,
+}
+
+/// The result of a step in the container's process.
+pub(crate) type StepResult<T> = Result<T, InitFailure>;
+
+impl InitFailure {
+    /// A failure that no system call reported.
+    pub fn finding(step: impl Into<String>) -> Self {
+        Self { step: step.into(), errno: None, exec_status: 0 }
+    }
+
+    pub(crate) fn exec_status(&self) -> Option<u8> {
+        (self.exec_status != 0).then_some(self.exec_status)
+    }
+
+    pub(crate) fn kind(&self) -> ErrorKind {
+        match self.errno {
+            Some(errno) => ErrorKind::of_io(&io::Error::from_raw_os_error(errno)),
+            None => ErrorKind::Failed,
+        }
+    }
+}
+
+impl std::fmt::Display for InitFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.step)?;
+        match self.errno {
+            // In lower case, as Go writes it and as callers look for it.
+            Some(errno) => {
+                let text = Errno::from_raw(errno).desc();
+                let (first, rest) = text.split_at(1);
+                write!(f, ": {}{rest}", first.to_ascii_lowercase())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for InitFailure {}
+
+/// Names the step that a system call belongs to.
+pub(crate) trait Step<T> {
+    fn step(self, what: impl Into<String>) -> StepResult<T>;
+
+    /// The same where the words are only worth making when it fails.
+    fn step_with(self, what: impl FnOnce() -> String) -> StepResult<T>;
+}
+
+impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
+    fn step(self, what: impl Into<String>) -> StepResult<T> {
+        self.step_with(|| what.into())
+    }
+
+    fn step_with(self, what: impl FnOnce() -> String) -> StepResult<T> {
+        self.map_err(|error| {
+            let error: io::Error = error.into();
+            match error.raw_os_error() {
+                Some(errno) => InitFailure { step: what(), errno: Some(errno), exec_status: 0 },
+                None => InitFailure::finding(format!("{}: {error}", what())),
+            }
+        })
+    }
+}
+
+/// A message between a container's process and its parent.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// From the child: its user namespace awaits its mappings.
+    WantsMappings,
+    /// From the child: its namespaces are there, hooks in the runtime's namespace may run.
+    WantsHooks,
+    /// From the child: the master of its terminal.
+    Terminal(OwnedFd),
+    /// From the child: everything is set up but the program is not yet executed.
+    Ready,
+    /// From the child: a step failed, and the process ends.
+    Failed(InitFailure),
+    /// From the parent: go on.
+    Go,
+}
+
+/// One end of the channel between a container's process and its parent.
+#[derive(Debug)]
+pub(crate) struct Channel(OwnedFd);
+
+impl Channel {
+    /// Makes both ends, close-on-exec.
+    pub(crate) fn pair() -> io::Result<(Self, Self)> {
+        let (a, b) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+        Ok((Self(a), Self(b)))
+    }
+
+    /// Sends a message.
+    pub(crate) fn send(&self, message: &Message) -> io::Result<()> {
+        let plain = |letter: u8| nix::sys::socket::send(self.raw(), &[letter], no_signal()).map(drop);
+        match message {
+            Message::WantsMappings => plain(b'U')?,
+            Message::WantsHooks => plain(b'H')?,
+            Message::Ready => plain(b'R')?,
+            Message::Go => plain(b'G')?,
+            Message::Terminal(fd) => return ctr_sys::socket::send_fd(self.0.as_fd(), b"T", fd.as_fd()),
+            Message::Failed(failure) => {
+                let mut packet = vec![b'E', failure.exec_status];
+                packet.extend(failure.errno.unwrap_or(0).to_ne_bytes());
+                let room = MAX_MESSAGE - packet.len();
+                packet.extend(failure.step.bytes().take(room));
+                nix::sys::socket::send(self.raw(), &packet, no_signal())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the next message. `None`: the other end is closed.
+    pub(crate) fn receive(&self) -> io::Result<Option<Message>> {
+        let mut packet = vec![0; MAX_MESSAGE];
+        let (n, fd) = loop {
+            match ctr_sys::socket::receive_fd(self.0.as_fd(), &mut packet) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // The child was killed with a message of ours unread.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+                result => break result?,
+            }
+        };
+        let malformed = || io::Error::new(io::ErrorKind::InvalidData, "malformed message from the container's process");
+        let message = match (packet[..n].split_first(), fd) {
+            (None, _) => return Ok(None),
+            (Some((b'U', _)), _) => Message::WantsMappings,
+            (Some((b'H', _)), _) => Message::WantsHooks,
+            (Some((b'R', _)), _) => Message::Ready,
+            (Some((b'G', _)), _) => Message::Go,
+            (Some((b'T', _)), Some(fd)) => Message::Terminal(fd),
+            (Some((b'E', [status, rest @ ..])), _) if rest.len() >= 4 => {
+                let (errno, step) = rest.split_at(4);
+                let errno = i32::from_ne_bytes(errno.try_into().expect("four bytes"));
+                Message::Failed(InitFailure {
+                    step: String::from_utf8_lossy(step).into_owned(),
+                    errno: (errno != 0).then_some(errno),
+                    exec_status: *status,
+                })
+            }
+            _ => return Err(malformed()),
+        };
+        Ok(Some(message))
+    }
+
+    fn raw(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl AsRawFd for Channel {
+    fn as_raw_fd(&self) -> RawFd {
+        self.raw()
+    }
+}
+
+fn no_signal() -> nix::sys::socket::MsgFlags {
+    nix::sys::socket::MsgFlags::MSG_NOSIGNAL
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_arrives_as_it_was_sent() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let failure = InitFailure { step: "exec \"/x\"".into(), errno: Some(libc::ENOENT), exec_status: 127 };
+        theirs.send(&Message::Failed(failure.clone())).unwrap();
+        drop(theirs);
+        assert!(matches!(ours.receive().unwrap(), Some(Message::Failed(got)) if got == failure));
+        assert!(ours.receive().unwrap().is_none());
+        assert_eq!(failure.to_string(), "exec \"/x\": no such file or directory");
+    }
+}

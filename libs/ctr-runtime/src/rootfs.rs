@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The container's root file system, put together inside its mount namespace.
+//!
+//! All of it runs in the container's process before it becomes the container: first the root itself,
+//! then the mounts in the config's order, then what must be hidden. Mounts go by descriptor.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use ctr_record::Mount;
+use ctr_sys::mount::{
+    self, Attributes, FsContext, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY,
+};
+use nix::fcntl::{AT_FDCWD, OFlag, open};
+use nix::mount::{MntFlags, MsFlags, umount2};
+use nix::sys::stat::{Mode, fstat};
+use nix::unistd::{fchdir, pivot_root, symlinkat};
+
+use crate::beneath::{Root, is_dir};
+use crate::cgroup::Cgroup;
+use crate::overlay;
+use crate::plan::{MountKind, MountPlan, Plan};
+use crate::report::{InitFailure, Step, StepResult};
+
+/// What the parent has prepared for the mounts, since the container's process may not be able to.
+#[derive(Debug, Default)]
+pub(crate) struct Prepared {
+    /// The bundle's own mounts that make the root; none: the root is a directory.
+    pub(crate) layers: Vec<Mount>,
+    /// Detached copies of the bind mounts' sources, one per mount of the plan that is one.
+    pub(crate) binds: Vec<Option<OwnedFd>>,
+    /// The container's cgroups, for mounts of type cgroup.
+    pub(crate) cgroups: Vec<CgroupMount>,
+}
+
+/// One of the container's cgroups, and what it is called below a mount of type cgroup.
+#[derive(Debug)]
+pub(crate) struct CgroupMount {
+    /// The directory there; none when there is one hierarchy, which takes the place of the whole.
+    name: String,
+    /// The host's directory.
+    path: PathBuf,
+    /// Other names of the same hierarchy: `cpu` and `cpuacct` of `cpu,cpuacct`.
+    aliases: Vec<String>,
+}
+
+impl CgroupMount {
+    /// How a container sees its cgroup.
+    pub(crate) fn of(cgroup: &Cgroup) -> Vec<Self> {
+        let mut by_path: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
+        for (name, path) in BTreeMap::from(cgroup.clone()) {
+            by_path.entry(path).or_default().push(name);
+        }
+        let only_v2 = by_path.len() == 1 && cgroup.v2_path().is_some();
+        let mount = |(path, names): (PathBuf, Vec<String>)| match &names[..] {
+            [unified] if unified.is_empty() && only_v2 => Self { name: String::new(), path, aliases: Vec::new() },
+            [unified] if unified.is_empty() => Self { name: "unified".to_owned(), path, aliases: Vec::new() },
+            [one] => Self { name: one.trim_start_matches("name=").to_owned(), path, aliases: Vec::new() },
+            several => Self { name: several.join(","), path, aliases: names.clone() },
+        };
+        by_path.into_iter().map(mount).collect()
+    }
+}
+
+/// Makes this process' mounts its own and mounts the root. Returns the root.
+pub(crate) fn mount_root(plan: &Plan, prepared: &Prepared) -> StepResult<OwnedFd> {
+    // pivot_root refuses shared mounts, and what happens in the container must not reach the host.
+    let propagation = match plan.rootfs.propagation {
+        Some((flag, _)) if flag == MsFlags::MS_PRIVATE.bits() => MsFlags::MS_PRIVATE,
+        _ => MsFlags::MS_SLAVE,
+    };
+    let nothing = None::<&str>;
+    nix::mount::mount(nothing, "/", nothing, propagation | MsFlags::MS_REC, nothing)
+        .step("change the propagation of the host's mounts")?;
+    let path = &plan.rootfs.path;
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let target = open(path, flags, Mode::empty()).step_with(|| format!("open the rootfs {}", path.display()))?;
+    let root = match prepared.layers.is_empty() {
+        true => mount::clone_tree(target.as_fd(), Path::new(""), true)
+            .step_with(|| format!("bind the rootfs {}", path.display()))?,
+        false => overlay::mount_layers(&prepared.layers, &target)?,
+    };
+    mount::move_mount(root.as_fd(), target.as_fd()).step_with(|| format!("attach the rootfs {}", path.display()))?;
+    // The parent of the new root must not be shared either; it is now, if the config wants it so.
+    Ok(root)
+}
+
+/// Performs the mounts of the config, in order.
+pub(crate) fn mount_all(plan: &Plan, prepared: &mut Prepared, root: Root<'_>) -> StepResult<()> {
+    for (i, planned) in plan.mounts.iter().enumerate() {
+        let bind = prepared.binds.get_mut(i).and_then(Option::take);
+        mount_one(planned, bind, &prepared.cgroups, root)?;
+    }
+    Ok(())
+}
+
+fn mount_one(planned: &MountPlan, bind: Option<OwnedFd>, cgroups: &[CgroupMount], root: Root<'_>) -> StepResult<()> {
+    let options = &planned.options;
+    let shown = || format!("/{}", planned.destination.display());
+    let detached = match &planned.kind {
+        MountKind::Bind { source, recursive } => match bind {
+            Some(tree) => tree,
+            None => mount::clone_tree(AT_FDCWD, source, *recursive)
+                .step_with(|| format!("bind {} to {}", source.display(), shown()))?,
+        },
+        MountKind::Cgroup => return mount_cgroups(planned, cgroups, root),
+        MountKind::New { fstype, source } => new_file_system(fstype, source, planned)?,
+    };
+    let target = mount_target(planned, root, &detached)?;
+    if matches!(planned.kind, MountKind::Bind { .. }) && !options.attributes.is_empty() {
+        let change =
+            Attributes { set: options.attributes.set, clear: options.attributes.clear, ..Attributes::default() };
+        mount::set_attributes(detached.as_fd(), false, change)
+            .step_with(|| format!("set the options of {}", shown()))?;
+    }
+    finish_mount(planned, detached.as_fd(), target.as_fd())
+}
+
+// What is common to all mounts once they are made: recursive attributes, attaching, propagation.
+fn finish_mount(planned: &MountPlan, detached: BorrowedFd<'_>, target: BorrowedFd<'_>) -> StepResult<()> {
+    let shown = || format!("/{}", planned.destination.display());
+    let recursive = planned.options.recursive;
+    if !recursive.is_empty() {
+        let change = Attributes { set: recursive.set, clear: recursive.clear, ..Attributes::default() };
+        mount::set_attributes(detached, true, change).step_with(|| format!("set the options of {}", shown()))?;
+    }
+    mount::move_mount(detached, target).step_with(|| format!("mount {}", shown()))?;
+    for &(propagation, recursive) in &planned.options.propagation {
+        let change = Attributes { propagation, ..Attributes::default() };
+        mount::set_attributes(detached, recursive, change)
+            .step_with(|| format!("set the propagation of {}", shown()))?;
+    }
+    Ok(())
+}
+
+fn mount_target(planned: &MountPlan, root: Root<'_>, detached: &OwnedFd) -> StepResult<OwnedFd> {
+    let path = planned.destination.as_path();
+    let failed = || format!("make the mount point /{}", path.display());
+    // Masks and labels rely on these two being where they seem to be.
+    if path == Path::new("proc") || path == Path::new("sys") {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+        return match root.open_plain(path, flags) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => root.make_dir(path),
+            result => result,
+        }
+        .step_with(failed);
+    }
+    match is_dir(detached).step_with(failed)? {
+        true => root.make_dir(path),
+        false => root.make_file(path),
+    }
+    .step_with(failed)
+}
+
+fn new_file_system(fstype: &str, source: &str, planned: &MountPlan) -> StepResult<OwnedFd> {
+    if planned.options.copy_up {
+        return Err(InitFailure::finding("tmpcopyup is not supported"));
+    }
+    match create_file_system(fstype, source, &planned.options.data, planned.options.attributes.set) {
+        // Without a network or ipc namespace of its own, a user namespace may not mount these anew.
+        Err((_, error)) if error.raw_os_error() == Some(libc::EPERM) && matches!(fstype, "sysfs" | "mqueue") => {
+            let host = if fstype == "sysfs" { "/sys" } else { "/dev/mqueue" };
+            let tree = mount::clone_tree(AT_FDCWD, Path::new(host), true).step_with(|| format!("bind {host}"))?;
+            let change = Attributes { set: planned.options.attributes.set, ..Attributes::default() };
+            mount::set_attributes(tree.as_fd(), false, change).step_with(|| format!("set the options of {host}"))?;
+            Ok(tree)
+        }
+        Err((complaint, error)) => {
+            let why = complaint.map(|text| format!(" ({text})")).unwrap_or_default();
+            Err(error).step_with(|| format!("mount {fstype} to /{}{why}", planned.destination.display()))
+        }
+        Ok(mount) => Ok(mount),
+    }
+}
+
+fn create_file_system(
+    fstype: &str,
+    source: &str,
+    data: &[String],
+    attributes: u64,
+) -> Result<OwnedFd, (Option<String>, io::Error)> {
+    let context = FsContext::open(fstype).map_err(|error| (None, error))?;
+    let configure = || {
+        context.set_string("source", source)?;
+        for option in data {
+            match option.split_once('=') {
+                Some((key, value)) => context.set_string(key, value)?,
+                None => context.set_flag(option)?,
+            }
+        }
+        context.mount(attributes)
+    };
+    configure().map_err(|error| (context.complaint(), error))
+}
+
+// The container sees its own cgroups only. A bind of the directory costs a tenth of a new mount of the
+// hierarchy, which waits for the cgroup lock.
+fn mount_cgroups(planned: &MountPlan, cgroups: &[CgroupMount], root: Root<'_>) -> StepResult<()> {
+    let failed = || format!("mount cgroup to /{}", planned.destination.display());
+    let attributes = planned.options.attributes.set;
+    let bind = |path: &Path| {
+        let tree = mount::clone_tree(AT_FDCWD, path, false).step_with(|| format!("bind {}", path.display()))?;
+        let change = Attributes { set: attributes, ..Attributes::default() };
+        mount::set_attributes(tree.as_fd(), false, change).step_with(failed)?;
+        Ok(tree)
+    };
+    let target = root.make_dir(&planned.destination).step_with(failed)?;
+    if let [unified] = cgroups
+        && unified.name.is_empty()
+    {
+        return finish_mount(planned, bind(&unified.path)?.as_fd(), target.as_fd());
+    }
+    let safe = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+    let tmpfs = create_file_system("tmpfs", "tmpfs", &["mode=755".into()], safe)
+        .map_err(|(_, error)| error)
+        .step_with(failed)?;
+    finish_mount(planned, tmpfs.as_fd(), target.as_fd())?;
+    let inside = Root(tmpfs.as_fd());
+    for cgroup in cgroups {
+        let directory = inside.make_dir(Path::new(&cgroup.name)).step_with(failed)?;
+        mount::move_mount(bind(&cgroup.path)?.as_fd(), directory.as_fd()).step_with(failed)?;
+        for alias in &cgroup.aliases {
+            symlinkat(cgroup.name.as_str(), &tmpfs, alias.as_str()).step_with(failed)?;
+        }
+    }
+    let change = Attributes { set: attributes & MOUNT_ATTR_RDONLY, ..Attributes::default() };
+    mount::set_attributes(tmpfs.as_fd(), false, change).step_with(failed)
+}
+
+/// Makes the root this process' root and lets go of the host's file systems.
+pub(crate) fn enter(root: BorrowedFd<'_>) -> StepResult<()> {
+    fchdir(root).step("change into the rootfs")?;
+    // The old root ends up on top of the new one, from where it is taken away at once (pivot_root(2)).
+    pivot_root(".", ".").step("pivot_root")?;
+    umount2(".", MntFlags::MNT_DETACH).step("unmount the old root")?;
+    nix::unistd::chdir("/").step("change to /")
+}
+
+/// Takes the old root away without pivot_root, for roots on a ramdisk (`--no-pivot`): the mount is moved
+/// over `/`.
+pub(crate) fn enter_without_pivot(root: BorrowedFd<'_>) -> StepResult<()> {
+    fchdir(root).step("change into the rootfs")?;
+    let nothing = None::<&str>;
+    nix::mount::mount(Some("."), "/", nothing, MsFlags::MS_MOVE, nothing).step("move the rootfs to /")?;
+    nix::unistd::chroot(".").step("chroot")?;
+    nix::unistd::chdir("/").step("change to /")
+}
+
+/// Gives the root its propagation and takes away what the container may not write or see.
+pub(crate) fn finalise(plan: &Plan, root: Root<'_>) -> StepResult<()> {
+    if let Some((propagation, recursive)) = plan.rootfs.propagation {
+        let change = Attributes { propagation, ..Attributes::default() };
+        mount::set_attributes(root.0, recursive, change).step("set the propagation of the rootfs")?;
+    }
+    if plan.rootfs.readonly {
+        mount::make_read_only(root.0).step("make the rootfs read-only")?;
+    }
+    for path in &plan.readonly_paths {
+        make_path_readonly(root, path).step_with(|| format!("make {} read-only", path.display()))?;
+    }
+    mask_paths(root, &plan.masked_paths)
+}
+
+fn make_path_readonly(root: Root<'_>, path: &Path) -> io::Result<()> {
+    let target = match root.open(path, OFlag::O_PATH) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        result => result?,
+    };
+    let tree = mount::clone_tree(target.as_fd(), Path::new(""), true)?;
+    mount::make_read_only(tree.as_fd())?;
+    mount::move_mount(tree.as_fd(), target.as_fd())
+}
+
+// A file is covered with /dev/null, a directory with an empty one: the same one for all, because every
+// further superblock makes memory reclaim of the whole machine slower.
+fn mask_paths(root: Root<'_>, paths: &[PathBuf]) -> StepResult<()> {
+    let mut null: Option<OwnedFd> = None;
+    let mut empty: Option<OwnedFd> = None;
+    for path in paths {
+        let failed = || format!("mask {}", path.display());
+        let target = match root.open(path, OFlag::O_PATH) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            result => result.step_with(failed)?,
+        };
+        let cover = match is_dir(&target).step_with(failed)? {
+            false => {
+                if null.is_none() {
+                    null = Some(open_null(root)?);
+                }
+                null.as_ref()
+            }
+            true if empty.is_some() => empty.as_ref(),
+            true => {
+                let first = empty_directory().step_with(failed)?;
+                mount::move_mount(first.as_fd(), target.as_fd()).step_with(failed)?;
+                empty = Some(first);
+                continue;
+            }
+        };
+        let cover = cover.expect("made above").as_fd();
+        let tree = mount::clone_tree(cover, Path::new(""), false).step_with(failed)?;
+        mount::move_mount(tree.as_fd(), target.as_fd()).step_with(failed)?;
+    }
+    Ok(())
+}
+
+fn empty_directory() -> io::Result<OwnedFd> {
+    let data = ["nr_blocks=1".to_owned(), "nr_inodes=1".to_owned()];
+    let attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+    create_file_system("tmpfs", "tmpfs", &data, attributes).map_err(|(_, error)| error)
+}
+
+// The image could have put anything at /dev/null (CVE-2025-31133).
+fn open_null(root: Root<'_>) -> StepResult<OwnedFd> {
+    let null = root.open_plain(Path::new("dev/null"), OFlag::O_PATH).step("open /dev/null")?;
+    let status = fstat(&null).step("stat /dev/null")?;
+    let is_null = status.st_rdev == nix::sys::stat::makedev(1, 3)
+        && nix::sys::stat::SFlag::from_bits_truncate(status.st_mode).contains(nix::sys::stat::SFlag::S_IFCHR);
+    match is_null {
+        true => Ok(null),
+        false => Err(InitFailure::finding("the container's /dev/null is not the null device")),
+    }
+}
+
+/// Makes a symlink in a directory in place of whatever is there.
+pub(crate) fn replace_symlink(dir: BorrowedFd<'_>, name: &str, target: &str) -> io::Result<()> {
+    match symlinkat(OsStr::new(target), dir, name) {
+        Err(nix::errno::Errno::EEXIST) => {
+            nix::unistd::unlinkat(dir, name, nix::unistd::UnlinkatFlags::NoRemoveDir)?;
+            Ok(symlinkat(OsStr::new(target), dir, name)?)
+        }
+        result => Ok(result?),
+    }
+}

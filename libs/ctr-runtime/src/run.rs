@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Making a container and running it at once: detached, or in the foreground to its end.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use ctr_sys::process::{Child, pidfd_send_signal};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::SigSet;
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use crate::RuntimeError;
+use crate::container::Container;
+use crate::create::{self, CreateOptions, Opening};
+use crate::tty::{Proxy, Side};
+
+/// How a container is run.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    /// How it is made.
+    pub create: CreateOptions,
+    /// Return once it runs, and leave it to whoever reaps it.
+    pub detach: bool,
+    /// Keep the container when it has ended, to be deleted later.
+    pub keep: bool,
+    /// Do not adopt what the container's processes leave behind.
+    pub no_subreaper: bool,
+}
+
+/// Makes a container and lets it run. `started` is called once its program is executed.
+///
+/// In the foreground it returns the status to exit with: the program's, or 128 and the signal that
+/// killed it. Signals are passed on to the program meanwhile.
+pub fn run(root: &Path, id: &str, options: &RunOptions, started: impl FnOnce(&Container)) -> Result<u8, RuntimeError> {
+    if options.detach {
+        let made = create::make(root, id, &options.create, Opening::Detached)?;
+        made.container.run_poststart().inspect_err(|_| drop(made.container.delete(true)))?;
+        started(&made.container);
+        return Ok(0);
+    }
+    if !options.no_subreaper {
+        nix::sys::prctl::set_child_subreaper(true).map_err(RuntimeError::errno("become a subreaper"))?;
+    }
+    // Blocked before the process exists, so that none is lost between its start and the loop below.
+    let signals = Signals::block()?;
+    let made = create::make(root, id, &options.create, Opening::Foreground)?;
+    let outcome = made.container.run_poststart().and_then(|()| {
+        started(&made.container);
+        let proxy = made.terminal.map(Proxy::start).transpose().map_err(RuntimeError::call("use the terminal"))?;
+        supervise(&made.child, &signals, proxy)
+    });
+    if outcome.is_err() || !options.keep {
+        let deleted = made.container.delete(true);
+        return outcome.and_then(|status| deleted.map(|()| status));
+    }
+    outcome
+}
+
+/// Waits for a process' end with the terminal between it and this one, and signals passed on.
+pub(crate) fn supervise(child: &Child, signals: &Signals, mut proxy: Option<Proxy>) -> Result<u8, RuntimeError> {
+    loop {
+        let sides = proxy.as_ref().map(Proxy::poll_fds).unwrap_or_default();
+        let mut fds = vec![
+            PollFd::new(signals.0.as_fd(), PollFlags::POLLIN),
+            PollFd::new(child.pidfd.as_fd(), PollFlags::POLLIN),
+        ];
+        fds.extend(sides.iter().map(|(_, fd)| fd.clone()));
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(RuntimeError::errno("wait for the container")(errno)),
+        }
+        let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(true)).collect();
+        let awake: Vec<Side> =
+            sides.iter().zip(&ready[2..]).filter(|(_, ready)| **ready).map(|((side, _), _)| *side).collect();
+        if let Some(terminal) = &mut proxy {
+            terminal.transfer(&awake);
+        }
+        if ready[0] {
+            pass_signals_on(signals, child, proxy.as_ref())?;
+        }
+        if ready[1] {
+            // What the program wrote last is still in the terminal.
+            if let Some(proxy) = proxy {
+                proxy.finish();
+            }
+            return reap(child.pid);
+        }
+    }
+}
+
+fn pass_signals_on(signals: &Signals, child: &Child, proxy: Option<&Proxy>) -> Result<(), RuntimeError> {
+    while let Ok(Some(info)) = signals.0.read_signal() {
+        match info.ssi_signo as i32 {
+            libc::SIGCHLD => reap_orphans(child.pid),
+            libc::SIGWINCH if proxy.is_some() => proxy.into_iter().for_each(Proxy::resize),
+            // Of a pipe that somebody closed: not meant for the container.
+            libc::SIGPIPE => {}
+            number => match pidfd_send_signal(child.pidfd.as_fd(), number) {
+                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+                result => result.map_err(RuntimeError::call("pass a signal on"))?,
+            },
+        }
+    }
+    Ok(())
+}
+
+// What the container's processes left behind, if this process adopts it.
+fn reap_orphans(first: Pid) {
+    use nix::sys::wait::{Id, waitid};
+    loop {
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        match waitid(Id::All, look) {
+            Ok(status) if status.pid().is_some_and(|pid| pid != first) => {
+                let _ = waitpid(status.pid(), Some(WaitPidFlag::WNOHANG));
+            }
+            _ => return,
+        }
+    }
+}
+
+fn reap(pid: Pid) -> Result<u8, RuntimeError> {
+    loop {
+        match waitpid(pid, None) {
+            Ok(WaitStatus::Exited(_, status)) => return Ok(status as u8),
+            Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(128 + signal as u8),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(RuntimeError::errno("wait for the container")(errno)),
+        }
+    }
+}
+
+/// All signals, blocked and readable.
+#[derive(Debug)]
+pub(crate) struct Signals(SignalFd);
+
+impl Signals {
+    /// Blocks all signals of this process; a program that is executed gets them unblocked.
+    pub(crate) fn block() -> Result<Self, RuntimeError> {
+        let all = SigSet::all();
+        all.thread_block().map_err(RuntimeError::errno("block signals"))?;
+        let fd = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK);
+        fd.map(Self).map_err(RuntimeError::errno("make a signalfd"))
+    }
+}

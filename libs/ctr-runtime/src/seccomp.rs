@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A seccomp profile (runtime-spec, config-linux, "Seccomp") to the program that the kernel runs on
+//! every system call of the container.
+//!
+//! The compiler is a pure function; loading what it makes is `ctr_sys::seccomp`'s, and handing a
+//! listener on is the caller's. Where the specification is silent it does what runc with libseccomp
+//! does, which its tests compare it with.
+
+mod abi;
+mod action;
+mod assembler;
+mod compile;
+mod multiplex;
+mod profile;
+mod rule;
+mod table;
+pub mod vocabulary;
+
+#[cfg(test)]
+mod tests;
+
+use ctr_record::{Classify, ErrorKind};
+use ctr_sys::seccomp::Flags;
+use libc::sock_filter;
+use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompFilterFlag as Flag};
+
+/// A program ready to be loaded.
+#[derive(Clone, Debug)]
+pub struct Filter {
+    /// The instructions, at most 4096.
+    pub program: Vec<sock_filter>,
+    /// The flags to load it with, not counting the one for a listener.
+    pub flags: Flags,
+    /// Whether some calls are put to a listener (`SCMP_ACT_NOTIFY`): the program must be loaded with one,
+    /// and its descriptor sent to the profile's `listenerPath`.
+    pub notify: bool,
+}
+
+/// Why a profile cannot be compiled.
+#[derive(Debug, thiserror::Error)]
+pub enum SeccompError {
+    /// This program was built for an architecture whose system calls are not in the table.
+    #[error("the system calls of {0} are not known")]
+    Architecture(&'static str),
+    /// An errno for an action that returns none.
+    #[error("seccomp: an errno is of no use to {action}")]
+    ErrnoWithout {
+        /// The action.
+        action: Action,
+    },
+    /// An errno that is none.
+    #[error("seccomp: {errno} is not an errno")]
+    Errno {
+        /// The number.
+        errno: u32,
+    },
+    /// A condition on an argument that no system call has.
+    #[error("seccomp: system calls have no argument {index}")]
+    Argument {
+        /// The argument's index.
+        index: usize,
+    },
+    /// A rule for a system call without a name.
+    #[error("seccomp: a system call's name is empty")]
+    EmptyName,
+    /// Two rules with the same conditions and different actions.
+    #[error("seccomp: rules for {syscall} contradict one another")]
+    Conflict {
+        /// The system call.
+        syscall: String,
+    },
+    /// Every call would wait for a listener that cannot have been set up yet.
+    #[error("seccomp: SCMP_ACT_NOTIFY cannot be used as default action")]
+    NotifyDefault,
+    /// The call that tells the listener's descriptor would wait for the listener.
+    #[error("seccomp: SCMP_ACT_NOTIFY cannot be used for the write syscall")]
+    NotifyWrite,
+    /// Nobody to put calls to.
+    #[error("seccomp: SCMP_ACT_NOTIFY is used, but listenerPath is not set")]
+    NoListener,
+    /// The program would be longer than the kernel allows.
+    #[error("seccomp: the profile takes {instructions} instructions, and the kernel allows {limit}")]
+    TooLong {
+        /// How many it would have.
+        instructions: usize,
+        /// How many it may have.
+        limit: usize,
+    },
+}
+
+impl Classify for SeccompError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Architecture(_) => ErrorKind::Failed,
+            _ => ErrorKind::Invalid,
+        }
+    }
+}
+
+/// Compiles a profile for this machine.
+pub fn compile(profile: &LinuxSeccomp) -> Result<Filter, SeccompError> {
+    let notify = check_notify(profile)?;
+    let machine = abi::native().ok_or(SeccompError::Architecture(std::env::consts::ARCH))?;
+    Ok(Filter { program: compile::compile(profile, machine)?, flags: flags(profile), notify })
+}
+
+// Whether the profile needs a listener, and could work with one.
+fn check_notify(profile: &LinuxSeccomp) -> Result<bool, SeccompError> {
+    if profile.default_action() == Action::ScmpActNotify {
+        return Err(SeccompError::NotifyDefault);
+    }
+    let mut notifying =
+        profile.syscalls().iter().flatten().filter(|entry| entry.action() == Action::ScmpActNotify).peekable();
+    if notifying.peek().is_none() {
+        return Ok(false);
+    }
+    if notifying.any(|entry| entry.names().iter().any(|name| name == "write")) {
+        return Err(SeccompError::NotifyWrite);
+    }
+    match profile.listener_path() {
+        Some(path) if !path.as_os_str().is_empty() => Ok(true),
+        _ => Err(SeccompError::NoListener),
+    }
+}
+
+// As runc has them: without the member (an empty one is not that) speculation is left as it is, and TSYNC
+// asks for nothing, as the thread that loads the program is the only one.
+fn flags(profile: &LinuxSeccomp) -> Flags {
+    let Some(flags) = profile.flags() else { return Flags::SPEC_ALLOW };
+    flags.iter().fold(Flags::NONE, |all, flag| {
+        all | match flag {
+            Flag::SeccompFilterFlagTsync => Flags::NONE,
+            Flag::SeccompFilterFlagLog => Flags::LOG,
+            Flag::SeccompFilterFlagSpecAllow => Flags::SPEC_ALLOW,
+            Flag::SeccompFilterFlagWaitKillableRecv => Flags::WAIT_KILLABLE_RECV,
+        }
+    })
+}

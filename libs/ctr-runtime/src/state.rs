@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The runtime's own state: one directory per container, below a root on a tmpfs.
+//!
+//! ```text
+//! <root>/<id>/state.json    what this container is; replaced as a whole
+//!             config.json   the bundle's config as it was at create
+//!             lock          held while something changes the container
+//!             exec.fifo     there while it is created and not yet started
+//!             report.fifo   what fails between start and execution
+//! ```
+//!
+//! Making the directory claims the id. state.json is written before anything is made, with the cgroups
+//! that are going to be, so that `delete --force` can clear up after a runtime that was killed.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use ctr_record::{TaskStatus, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::RuntimeError;
+use crate::cgroup::Cgroup;
+use crate::gate;
+
+/// What is recorded of a container.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)]
+pub struct State {
+    pub oci_version: String,
+    pub id: String,
+    /// The first process; 0 until there is one.
+    pub pid: i32,
+    /// When it was started, in clock ticks since boot: a pid alone may have been given to another.
+    pub pid_start_time: u64,
+    pub bundle: PathBuf,
+    pub rootfs: PathBuf,
+    pub created: Timestamp,
+    /// The user who runs the runtime.
+    pub owner: u32,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    pub cgroup: Cgroup,
+}
+
+/// A container's directory in the state root.
+#[derive(Clone, Debug)]
+pub(crate) struct ContainerDir {
+    path: PathBuf,
+    id: String,
+}
+
+impl ContainerDir {
+    /// The directory of a container that may or may not exist.
+    pub(crate) fn new(root: &Path, id: &str) -> Result<Self, RuntimeError> {
+        ctr_record::check_container_id(id).map_err(|_| RuntimeError::InvalidId(id.to_owned()))?;
+        Ok(Self { path: root.join(id), id: id.to_owned() })
+    }
+
+    /// Claims the id: makes the directory, which must not exist.
+    pub(crate) fn claim(root: &Path, id: &str) -> Result<Self, RuntimeError> {
+        let dir = Self::new(root, id)?;
+        let mut builder = DirBuilder::new();
+        builder.mode(0o700);
+        match builder.create(&dir.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                builder.recursive(true).create(root).map_err(RuntimeError::io("make", root))?;
+                builder.recursive(false).create(&dir.path)
+            }
+            result => result,
+        }
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => RuntimeError::Exists(id.to_owned()),
+            _ => RuntimeError::io("make", &dir.path)(error),
+        })?;
+        Ok(dir)
+    }
+
+    /// The directory's path.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The container's id.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The copy of the bundle's config.json.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.path.join("config.json")
+    }
+
+    /// Waits until nobody else changes the container. Held until the file is dropped.
+    pub(crate) fn lock(&self) -> Result<File, RuntimeError> {
+        let path = self.path.join("lock");
+        let file = File::options().write(true).create(true).truncate(false).open(&path);
+        let file = file.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => RuntimeError::NotFound(self.id.clone()),
+            _ => RuntimeError::io("open", &path)(error),
+        })?;
+        file.lock().map_err(RuntimeError::io("lock", &path))?;
+        Ok(file)
+    }
+
+    /// Writes state.json.
+    pub(crate) fn save(&self, state: &State) -> Result<(), RuntimeError> {
+        let path = self.path.join("state.json");
+        let new = self.path.join(".state.json");
+        let bytes = serde_json::to_vec(state).expect("a state has only string keys");
+        fs::write(&new, bytes).map_err(RuntimeError::io("write", &new))?;
+        fs::rename(&new, &path).map_err(RuntimeError::io("write", &path))
+    }
+
+    /// Reads state.json.
+    pub(crate) fn load(&self) -> Result<State, RuntimeError> {
+        let path = self.path.join("state.json");
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| RuntimeError::DamagedState { path, source }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(RuntimeError::NotFound(self.id.clone())),
+            Err(error) => Err(RuntimeError::io("read", &path)(error)),
+        }
+    }
+
+    /// Removes the directory; one that is not there is no failure.
+    pub(crate) fn remove(&self) -> Result<(), RuntimeError> {
+        match fs::remove_dir_all(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(RuntimeError::io("remove", &self.path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the container does at this moment.
+    pub(crate) fn status(&self, state: &State) -> TaskStatus {
+        if state.pid == 0 {
+            return TaskStatus::Creating;
+        }
+        if !is_alive(state.pid, state.pid_start_time) {
+            return TaskStatus::Stopped;
+        }
+        if gate::is_closed(&self.path) {
+            return TaskStatus::Created;
+        }
+        match state.cgroup.is_frozen() {
+            Ok(true) => TaskStatus::Paused,
+            _ => TaskStatus::Running,
+        }
+    }
+}
+
+/// The containers of a state root, by id. Directories without a state are left out: they are being made,
+/// or are what a killed runtime left.
+pub(crate) fn list(root: &Path) -> Result<Vec<(ContainerDir, State)>, RuntimeError> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(root).map_err(RuntimeError::io("read", root))? {
+        let entry = entry.map_err(RuntimeError::io("read", root))?;
+        let Ok(id) = entry.file_name().into_string() else { continue };
+        let Ok(dir) = ContainerDir::new(root, &id) else { continue };
+        match dir.load() {
+            Ok(state) => all.push((dir, state)),
+            Err(RuntimeError::NotFound(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    all.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+    Ok(all)
+}
+
+/// When a process was started, in clock ticks since boot; `None`: there is no such process, or it has
+/// ended and only waits to be reaped.
+pub(crate) fn start_time(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold spaces and parentheses itself.
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let state = fields.next()?;
+    let ended = matches!(state, "Z" | "X" | "x");
+    if ended { None } else { fields.nth(18)?.parse().ok() }
+}
+
+fn is_alive(pid: i32, started: u64) -> bool {
+    start_time(pid) == Some(started)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_claimed_once() {
+        let root = std::env::temp_dir().join(format!("ctr-state-claim-{}", std::process::id()));
+        let dir = ContainerDir::claim(&root, "a").unwrap();
+        assert!(matches!(ContainerDir::claim(&root, "a"), Err(RuntimeError::Exists(_))));
+        assert!(matches!(ContainerDir::claim(&root, "../a"), Err(RuntimeError::InvalidId(_))));
+        assert!(matches!(dir.load(), Err(RuntimeError::NotFound(_))));
+        assert!(list(&root).unwrap().is_empty());
+        dir.remove().unwrap();
+        dir.remove().unwrap();
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn this_process_is_alive_and_no_other_has_its_start() {
+        let pid = std::process::id() as i32;
+        let started = start_time(pid).unwrap();
+        assert!(is_alive(pid, started) && !is_alive(pid, started + 1));
+    }
+}
