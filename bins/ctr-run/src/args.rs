@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The command line: runc's, and that of the pipeline.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use ctr_cli::StateArgs;
+
+/// Run containers: the end of the ctr pipeline, and an OCI runtime
+///
+/// Without a command, ctr-run reads a record from standard input and runs its bundle in the foreground.
+#[derive(Debug, Parser)]
+#[command(name = "ctr-run", version = VERSION, args_conflicts_with_subcommands = false, max_term_width = 100)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(flatten)]
+    pub(crate) pipeline: Pipeline,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+// The later lines are what callers of runc and crun look for.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0", "\n+SECCOMP +CGROUPS +CAP +JSON");
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Global {
+    /// Directory of the containers' states [default: $CTR_RUN_ROOT, /run/ctr-run]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// Append messages to a file as well
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log: Option<PathBuf>,
+    /// Form of the messages in that file: text or json
+    #[arg(long, value_name = "FORM", default_value = "text", value_parser = ["text", "json"])]
+    pub(crate) log_format: String,
+    /// Log more
+    #[arg(long)]
+    pub(crate) debug: bool,
+    /// Accepted for compatibility; only cgroupfs is supported
+    #[arg(long)]
+    pub(crate) systemd_cgroup: bool,
+    /// Accepted for compatibility; it is detected
+    #[arg(long, value_name = "MODE", hide = true)]
+    pub(crate) rootless: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Pipeline {
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
+    /// Read the record from a file, and leave standard input to the container
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
+    /// Remove the bundle when the container has ended
+    #[arg(long)]
+    pub(crate) rm: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Create a container; start runs its program
+    Create(Create),
+    /// Run the program of a created container
+    Start(Id),
+    /// Print a container's state as JSON
+    State(Id),
+    /// Send a signal to a container's first process
+    Kill(Kill),
+    /// Delete a container that does not run
+    Delete(Delete),
+    /// Create a container and run its program
+    Run(Run),
+    /// Execute another process in a container
+    Exec(Exec),
+    /// List the containers
+    List(List),
+    /// List a container's processes
+    Ps(Ps),
+    /// Freeze a container's processes
+    Pause(Id),
+    /// Thaw a container's processes
+    Resume(Id),
+    /// Write a config.json to begin with
+    Spec(Spec),
+    /// Print what this runtime can do as JSON
+    Features,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Id {
+    /// The container's id
+    pub(crate) id: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Create {
+    /// The container's id
+    pub(crate) id: String,
+    /// Bundle directory
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub(crate) bundle: PathBuf,
+    /// Unix socket that is sent the master of the container's terminal
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) console_socket: Option<PathBuf>,
+    /// File that is written the pid of the first process
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pid_file: Option<PathBuf>,
+    /// Move the root over / instead of pivoting to it, for roots on a ramdisk
+    #[arg(long)]
+    pub(crate) no_pivot: bool,
+    /// Keep the caller's session keyring
+    #[arg(long)]
+    pub(crate) no_new_keyring: bool,
+    /// Pass N descriptors from 3 up to the container
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) preserve_fds: u32,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) create: Create,
+    /// Return once the program runs
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// Keep the container when it has ended
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Do not adopt orphaned processes of the container
+    #[arg(long)]
+    pub(crate) no_subreaper: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Kill {
+    /// The container's id
+    pub(crate) id: String,
+    /// Name or number of the signal
+    #[arg(default_value = "TERM")]
+    pub(crate) signal: String,
+    /// Signal all processes of the container
+    #[arg(short, long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Delete {
+    /// The container's id
+    pub(crate) id: String,
+    /// Kill it first if it runs; no failure if it does not exist
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Exec {
+    /// The container's id
+    pub(crate) id: String,
+    /// Program and arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARG")]
+    pub(crate) args: Vec<String>,
+    /// File with the process as JSON
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) process: Option<PathBuf>,
+    /// Working directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cwd: Option<PathBuf>,
+    /// Environment variable, NAME=VALUE; may be repeated
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<String>,
+    /// Allocate a terminal
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// User and group, UID[:GID]
+    #[arg(short, long, value_name = "UID[:GID]")]
+    pub(crate) user: Option<String>,
+    /// Supplementary group; may be repeated
+    #[arg(short = 'g', long, value_name = "GID")]
+    pub(crate) additional_gids: Vec<u32>,
+    /// Add a capability; may be repeated
+    #[arg(short, long, value_name = "CAPABILITY")]
+    pub(crate) cap: Vec<String>,
+    /// Set no-new-privileges
+    #[arg(long)]
+    pub(crate) no_new_privs: bool,
+    /// AppArmor profile
+    #[arg(long, value_name = "PROFILE")]
+    pub(crate) apparmor: Option<String>,
+    /// SELinux label
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) process_label: Option<String>,
+    /// Return once the process runs
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// File that is written the pid of the process
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pid_file: Option<PathBuf>,
+    /// Unix socket that is sent the master of the terminal
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) console_socket: Option<PathBuf>,
+    /// Pass N descriptors from 3 up to the process
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) preserve_fds: u32,
+    /// Execute it even though the container is paused
+    #[arg(long)]
+    pub(crate) ignore_paused: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct List {
+    /// table or json
+    #[arg(short, long, default_value = "table", value_parser = ["table", "json"])]
+    pub(crate) format: String,
+    /// Print ids only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Ps {
+    /// The container's id
+    pub(crate) id: String,
+    /// table or json
+    #[arg(short, long, default_value = "table", value_parser = ["table", "json"])]
+    pub(crate) format: String,
+    /// Options for ps [default: -ef]
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "PS-OPTION")]
+    pub(crate) options: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Spec {
+    /// Bundle directory
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub(crate) bundle: PathBuf,
+    /// Write one for a runtime without root
+    #[arg(long)]
+    pub(crate) rootless: bool,
+}

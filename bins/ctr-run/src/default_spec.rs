@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `spec`: the config.json that runc writes to begin with.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+use ctr_cli::{Context, Error};
+use ctr_record::ErrorKind;
+use serde_json::{Value, json};
+
+/// Writes config.json into a directory that has none yet.
+pub(crate) fn write(bundle: &Path, rootless: bool) -> Result<(), Error> {
+    let path = bundle.join("config.json");
+    let mut file = File::create_new(&path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            Error::new(ErrorKind::Conflict, "File config.json exists. Remove it first")
+        }
+        _ => error.into(),
+    })?;
+    let text = serde_json::to_string_pretty(&spec(rootless)).expect("string keys") + "\n";
+    file.write_all(text.as_bytes()).unable_to(|| format!("write {}", path.display()))
+}
+
+fn spec(rootless: bool) -> Value {
+    let capabilities = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
+    let mut spec = json!({
+        "ociVersion": "1.2.1",
+        "process": {
+            "terminal": true,
+            "user": {"uid": 0, "gid": 0},
+            "args": ["sh"],
+            "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm"],
+            "cwd": "/",
+            "capabilities": {
+                "bounding": capabilities, "effective": capabilities, "permitted": capabilities
+            },
+            "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024}],
+            "noNewPrivileges": true
+        },
+        "root": {"path": "rootfs", "readonly": true},
+        "hostname": "ctr-run",
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc"},
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs",
+             "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
+            {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
+             "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]},
+            {"destination": "/dev/shm", "type": "tmpfs", "source": "shm",
+             "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]},
+            {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue",
+             "options": ["nosuid", "noexec", "nodev"]},
+            {"destination": "/sys", "type": "sysfs", "source": "sysfs",
+             "options": ["nosuid", "noexec", "nodev", "ro"]},
+            {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+             "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]}
+        ],
+        "linux": {
+            "resources": {"devices": [{"allow": false, "access": "rwm"}]},
+            "namespaces": [
+                {"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"},
+                {"type": "cgroup"}
+            ],
+            "maskedPaths": [
+                "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
+                "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/proc/scsi"
+            ],
+            "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+        }
+    });
+    if rootless {
+        make_rootless(&mut spec);
+    }
+    spec
+}
+
+// One user who is root inside, the host's network and therefore the host's sysfs.
+fn make_rootless(spec: &mut Value) {
+    let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    spec["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": uid, "size": 1}]);
+    spec["linux"]["gidMappings"] = json!([{"containerID": 0, "hostID": gid, "size": 1}]);
+    spec["linux"].as_object_mut().expect("an object").remove("resources");
+    let namespaces = spec["linux"]["namespaces"].as_array_mut().expect("an array");
+    namespaces.retain(|namespace| namespace["type"] != "network");
+    namespaces.push(json!({"type": "user"}));
+    for mount in spec["mounts"].as_array_mut().expect("an array") {
+        if mount["destination"] == "/sys" {
+            *mount = json!({"destination": "/sys", "type": "none", "source": "/sys",
+                "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]});
+        } else if let Some(options) = mount["options"].as_array_mut() {
+            options.retain(|option| !option.as_str().is_some_and(|option| option.starts_with("gid=")));
+        }
+    }
+}

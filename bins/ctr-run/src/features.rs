@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `features`: what this runtime can do (runtime-spec, "Features Structure").
+
+use ctr_runtime::capability;
+use ctr_runtime::seccomp::vocabulary;
+use serde_json::{Value, json};
+
+/// The features object.
+pub(crate) fn features() -> Value {
+    let capabilities: Vec<String> = capability::NAMES.iter().map(|name| format!("CAP_{name}")).collect();
+    json!({
+        "ociVersionMin": "1.0.0",
+        "ociVersionMax": "1.3.0",
+        "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
+        "mountOptions": [
+            "bind", "rbind", "defaults", "ro", "rw", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "symfollow",
+            "nosymfollow", "atime", "noatime", "diratime", "nodiratime", "relatime", "norelatime", "strictatime",
+            "nostrictatime", "private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable",
+            "runbindable", "rro", "rrw", "rsuid", "rnosuid", "rdev", "rnodev", "rexec", "rnoexec", "rsymfollow",
+            "rnosymfollow", "ratime", "rnoatime", "rdiratime", "rnodiratime", "rrelatime", "rnorelatime",
+            "rstrictatime", "rnostrictatime"
+        ],
+        "linux": {
+            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
+            "capabilities": capabilities,
+            "cgroup": {"v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true},
+            "seccomp": {
+                "enabled": true,
+                "actions": vocabulary::ACTIONS,
+                "operators": vocabulary::OPERATORS,
+                "archs": vocabulary::ARCHITECTURES,
+                "knownFlags": vocabulary::FLAGS,
+                "supportedFlags": vocabulary::supported_flags()
+            },
+            "apparmor": {"enabled": true},
+            "selinux": {"enabled": true},
+            "intelRdt": {"enabled": false},
+            "memoryPolicy": {},
+            "mountExtensions": {"idmap": {"enabled": false}},
+            "netDevices": {"enabled": false}
+        },
+        "annotations": {"ctr.runtime.version": env!("CARGO_PKG_VERSION")},
+        "potentiallyUnsafeConfigAnnotations": []
+    })
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the verbs print.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+use ctr_cli::{Context, Error};
+use ctr_record::{Classify, ErrorKind};
+use ctr_runtime::{Container, RuntimeError};
+use serde_json::{Value, json};
+
+use crate::args::{List, Ps};
+
+/// Prints JSON for people and programs: indented.
+pub(crate) fn print_json(value: &Value) -> Result<(), Error> {
+    print(&(serde_json::to_string_pretty(value).expect("string keys") + "\n"))
+}
+
+fn print(text: &str) -> Result<(), Error> {
+    std::io::stdout().write_all(text.as_bytes()).unable_to(|| "write to standard output")
+}
+
+/// Lists the containers. A state root that nobody named and that is not there has none.
+pub(crate) fn list(root: &Path, named: bool, args: &List) -> Result<(), Error> {
+    let containers = match Container::list(root) {
+        Err(error @ RuntimeError::Io { .. }) if error.kind() == ErrorKind::NotFound && !named => Vec::new(),
+        result => result?,
+    };
+    if args.quiet {
+        return print(&containers.iter().map(|container| container.state().id.clone() + "\n").collect::<String>());
+    }
+    if args.format == "json" {
+        let states: Vec<Value> = containers.iter().map(Container::to_json).collect();
+        // As runc, which prints a nil slice.
+        let value = if states.is_empty() { Value::Null } else { json!(states) };
+        return print(&(value.to_string() + "\n"));
+    }
+    let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned)];
+    for container in &containers {
+        let state = container.to_json();
+        let text = |member: &str| match &state[member] {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        rows.push(["id", "pid", "status", "bundle", "created", "owner"].map(text));
+    }
+    print(&table(&rows))
+}
+
+fn table(rows: &[[String; 6]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0).max(11);
+    let widths: [usize; 6] = std::array::from_fn(width);
+    let line = |row: &[String; 6]| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$} "));
+        cells.collect::<String>().trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
+}
+
+/// Lists a container's processes: their pids, or what ps says of them.
+pub(crate) fn processes(container: &Container, args: &Ps) -> Result<(), Error> {
+    let pids = container.pids()?;
+    if args.format == "json" {
+        return print(&(json!(pids).to_string() + "\n"));
+    }
+    let default = ["-ef".to_owned()];
+    let options = if args.options.is_empty() { &default[..] } else { &args.options[..] };
+    let output = Command::new("ps").args(options).output().unable_to(|| "run ps")?;
+    if !output.status.success() {
+        let why = String::from_utf8_lossy(&output.stderr);
+        return Err(Error::new(ErrorKind::Failed, format!("ps failed: {}", why.trim())));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut lines = text.lines();
+    let title = lines.next().unwrap_or_default();
+    let column = title.split_whitespace().position(|word| word == "PID");
+    let column = column.ok_or_else(|| Error::misuse("ps prints no column PID with these options"))?;
+    let of_container = |line: &&str| {
+        let pid = line.split_whitespace().nth(column).and_then(|pid| pid.parse::<i32>().ok());
+        pid.is_some_and(|pid| pids.contains(&pid))
+    };
+    let kept: Vec<&str> = std::iter::once(title).chain(lines.filter(of_container)).collect();
+    print(&(kept.join("\n") + "\n"))
+}

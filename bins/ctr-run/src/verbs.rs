@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The verbs of an OCI runtime, answered as runc answers them.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use ctr_cli::{Context, Error};
+use ctr_record::{Classify, ErrorKind};
+use ctr_runtime::{Container, CreateOptions, RunOptions, RuntimeError};
+use ctr_store::sched::Inherited;
+
+use crate::args::{Args, Command, Create, Delete, Global, Run};
+use crate::{default_spec, exec, features, log, output};
+
+/// Performs a verb. runc's exit codes are 1 for any failure, and 255 for one of exec.
+pub(crate) fn perform(args: &Args) -> ExitCode {
+    let command = args.command.as_ref().expect("a verb was given");
+    let result = match dispatch(&args.global, command) {
+        Ok(code) => return code,
+        Err(error) => error,
+    };
+    log::report(&args.global, &result);
+    ExitCode::from(if matches!(command, Command::Exec(_)) { 255 } else { 1 })
+}
+
+fn dispatch(global: &Global, command: &Command) -> Result<ExitCode, Error> {
+    if global.systemd_cgroup {
+        return Err(Error::new(ErrorKind::Failed, "the systemd cgroup driver is not supported"));
+    }
+    let root = root(global)?;
+    let open = |id: &str| Container::open(&root, id);
+    match command {
+        Command::Create(create) => {
+            let place = Inherited::take();
+            let container = Container::create(&root, &create.id, &options(create))?;
+            drop(container);
+            release(place);
+        }
+        Command::Run(run) => return run_container(&root, run),
+        Command::Exec(args) => return exec::perform(&open(&args.id)?, args),
+        Command::Start(args) => open(&args.id)?.start()?,
+        Command::State(args) => output::print_json(&open(&args.id)?.to_json())?,
+        Command::Kill(args) => {
+            let number = ctr_sys::process::parse_signal(&args.signal)
+                .ok_or_else(|| Error::misuse(format!("unknown signal {:?}", args.signal)))?;
+            open(&args.id)?.kill(number, args.all)?;
+        }
+        Command::Delete(delete) => delete_container(&root, delete)?,
+        Command::List(list) => output::list(&root, global.root.is_some(), list)?,
+        Command::Ps(ps) => output::processes(&open(&ps.id)?, ps)?,
+        Command::Pause(args) => open(&args.id)?.pause()?,
+        Command::Resume(args) => open(&args.id)?.resume()?,
+        Command::Spec(spec) => default_spec::write(&spec.bundle, spec.rootless)?,
+        Command::Features => output::print_json(&features::features())?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn root(global: &Global) -> Result<PathBuf, Error> {
+    match &global.root {
+        Some(root) => {
+            let root = std::path::absolute(root).unable_to(|| "find --root")?;
+            match root.parent() {
+                None => Err(Error::misuse("--root must not be /")),
+                Some(_) => Ok(root),
+            }
+        }
+        None => Ok(ctr_store::runtime_root("default")),
+    }
+}
+
+fn options(create: &Create) -> CreateOptions {
+    CreateOptions {
+        bundle: create.bundle.clone(),
+        console_socket: create.console_socket.clone(),
+        pid_file: create.pid_file.clone(),
+        no_pivot: create.no_pivot,
+        no_new_keyring: create.no_new_keyring,
+        preserve_fds: create.preserve_fds,
+    }
+}
+
+fn run_container(root: &std::path::Path, run: &Run) -> Result<ExitCode, Error> {
+    let mut place = Inherited::take();
+    let options =
+        RunOptions { create: options(&run.create), detach: run.detach, keep: run.keep, no_subreaper: run.no_subreaper };
+    let status = ctr_runtime::run(root, &run.create.id, &options, |_| release(place.take()))?;
+    Ok(ExitCode::from(status))
+}
+
+/// The container runs: the next one may start.
+pub(crate) fn release(place: Option<Inherited>) {
+    if let Some(place) = place {
+        place.release();
+    }
+}
+
+fn delete_container(root: &std::path::Path, delete: &Delete) -> Result<(), RuntimeError> {
+    match Container::open(root, &delete.id) {
+        Ok(container) => container.delete(delete.force),
+        // What a runtime left that was killed before it had recorded anything, or nothing at all.
+        Err(error) if delete.force && error.kind() == ErrorKind::NotFound => {
+            ctr_runtime::remove_leftovers(root, &delete.id)
+        }
+        Err(error) => Err(error),
+    }
+}
