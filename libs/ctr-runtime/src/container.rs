@@ -179,6 +179,11 @@ impl Container {
 
     // Kills all processes and waits for the first one's end.
     fn kill_everything(&self) -> Result<(), RuntimeError> {
+        if self.state.pid == 0 {
+            // Not made to the end. Its process, if there was one, has ended with the runtime, and the
+            // cgroup that it was going to have may be somebody else's.
+            return Ok(());
+        }
         let first = self.pidfd()?;
         self.cgroup().signal_all(libc::SIGKILL)?;
         if let Some(pidfd) = first {

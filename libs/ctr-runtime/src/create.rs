@@ -27,7 +27,7 @@ use crate::report::{Channel, Message};
 use crate::rootfs::{CgroupMount, Prepared};
 use crate::spec::{self, Config};
 use crate::state::{ContainerDir, State, start_time};
-use crate::{RuntimeError, hooks, spawn, user_namespace};
+use crate::{RuntimeError, hooks, rootfs, spawn, user_namespace};
 
 /// How a container is made, beyond what its config says.
 #[derive(Clone, Debug, Default)]
@@ -105,7 +105,7 @@ fn make_in(
         created: Timestamp::now(),
         owner: nix::unistd::geteuid().as_raw(),
         annotations: config.spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
-        cgroup: Cgroup::none(),
+        cgroup: Cgroup::planned(&hierarchies, &plan.cgroup)?,
     };
     fs::write(dir.config(), &config.bytes).map_err(RuntimeError::io("write", &dir.config()))?;
     dir.save(&state)?;
@@ -113,7 +113,12 @@ fn make_in(
     let cgroup = undo.cgroup.insert(Cgroup::create(&hierarchies, &plan.cgroup)?);
     state.cgroup = cgroup.clone();
     cgroup.configure(&plan.cgroup)?;
-    let prepared = Prepared { layers, binds: clone_bind_sources(plan)?, cgroups: CgroupMount::of(cgroup) };
+    let prepared = Prepared {
+        layers: layers.clone(),
+        root: None,
+        binds: clone_bind_sources(plan)?,
+        cgroups: CgroupMount::of(cgroup),
+    };
     let join = plan
         .namespaces
         .join
@@ -161,7 +166,7 @@ fn make_in(
         // It stays unread until the process has come that far.
         let _ = opener.send(&Message::Go);
     }
-    let terminal = serve(&ours, plan, &state, opening)?;
+    let terminal = serve(&ours, plan, &layers, &state, opening)?;
     Ok((Container::new(dir.clone(), state), terminal))
 }
 
@@ -187,7 +192,13 @@ fn spawn_init(plan: &Plan, cgroup: &Cgroup, join_fds: &JoinFds, init: Init<'_>) 
 }
 
 // Answers the container's process until it waits at its gate or, opened at once, runs its program.
-fn serve(channel: &Channel, plan: &Plan, state: &State, opening: Opening) -> Result<Option<OwnedFd>, RuntimeError> {
+fn serve(
+    channel: &Channel,
+    plan: &Plan,
+    layers: &[Mount],
+    state: &State,
+    opening: Opening,
+) -> Result<Option<OwnedFd>, RuntimeError> {
     let go = || channel.send(&Message::Go).map_err(RuntimeError::call("answer the container's process"));
     let mut terminal = None;
     loop {
@@ -195,7 +206,12 @@ fn serve(channel: &Channel, plan: &Plan, state: &State, opening: Opening) -> Res
             Some(Message::WantsMappings) => {
                 let user = plan.namespaces.user.as_ref().expect("only a new user namespace asks");
                 user_namespace::write_mappings(state.pid, user)?;
-                go()?;
+                match ctr_sys::process::is_root() {
+                    true => channel
+                        .send(&Message::Root(make_root_for(state.pid, plan, layers)?))
+                        .map_err(RuntimeError::call("hand over the rootfs"))?,
+                    false => go()?,
+                }
             }
             Some(Message::WantsHooks) => {
                 let told = oci_state(state, "creating");
@@ -209,9 +225,19 @@ fn serve(channel: &Channel, plan: &Plan, state: &State, opening: Opening) -> Res
             // Closed by execve: the program runs. A process that died closes it as well.
             None if opening != Opening::Later && !died(state.pid) => return Ok(terminal),
             None => return Err(RuntimeError::InitDied(how_it_died(state.pid))),
-            Some(Message::Ready | Message::Go) => {}
+            Some(Message::Ready | Message::Go | Message::Root(_)) => {}
         }
     }
+}
+
+// A state directory is closed to everybody but its owner, so root puts together what the container's
+// user could not reach.
+fn make_root_for(pid: i32, plan: &Plan, layers: &[Mount]) -> Result<OwnedFd, RuntimeError> {
+    let path = PathBuf::from(format!("/proc/{pid}/ns/user"));
+    let user_namespace = File::open(&path).map_err(RuntimeError::io("open", &path))?;
+    let failed = |errno: nix::errno::Errno| RuntimeError::io("open the rootfs", &plan.rootfs.path)(errno.into());
+    let target = rootfs::open_directory(&plan.rootfs.path).map_err(failed)?;
+    Ok(rootfs::make_root(&target, layers, Some(user_namespace.as_fd()))?)
 }
 
 // Ended without a report and without a program: killed, by the cgroup's memory limit or by somebody.

@@ -62,7 +62,7 @@ impl Init<'_> {
         self.launch.note_umask(nix::sys::stat::umask(nix::sys::stat::Mode::empty()));
         if self.plan.namespaces.user.is_some() {
             self.channel.send(&Message::WantsMappings).step("ask for the user namespace's mappings")?;
-            self.await_go()?;
+            self.prepared.root = self.await_go()?;
         }
         self.enter_namespaces()?;
         nix::unistd::setsid().step("begin a session")?;
@@ -118,7 +118,7 @@ impl Init<'_> {
     }
 
     fn mount_everything(&mut self) -> StepResult<OwnedFd> {
-        let fd = rootfs::mount_root(self.plan, &self.prepared)?;
+        let fd = rootfs::mount_root(self.plan, &mut self.prepared)?;
         let root = Root(fd.as_fd());
         rootfs::mount_all(self.plan, &mut self.prepared, root)?;
         device::populate(self.plan, root)?;
@@ -142,9 +142,10 @@ impl Init<'_> {
         }
     }
 
-    fn await_go(&self) -> StepResult<()> {
+    fn await_go(&self) -> StepResult<Option<OwnedFd>> {
         match self.channel.receive() {
-            Ok(Some(Message::Go)) => Ok(()),
+            Ok(Some(Message::Go)) => Ok(None),
+            Ok(Some(Message::Root(root))) => Ok(Some(root)),
             // The parent is gone or has given up; there is nobody to report to.
             _ => Err(InitFailure::finding("the runtime ended while the container was being set up")),
         }

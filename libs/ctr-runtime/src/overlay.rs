@@ -5,49 +5,52 @@
 //! of mount data nor a long path of a state directory limits how many there can be.
 
 use std::ffi::OsString;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use ctr_record::Mount;
 use ctr_sys::mount::{self, Attributes, FsContext};
-use nix::fcntl::{AT_FDCWD, OFlag, open};
-use nix::sys::stat::Mode;
+use nix::fcntl::AT_FDCWD;
 
 use crate::RuntimeError;
 use crate::plan::MountOptions;
 use crate::report::{InitFailure, Step, StepResult};
+use crate::rootfs::open_directory;
 
 /// Mounts each of `layers` on top of the one before; the result is detached except for what is below.
-pub(crate) fn mount_layers(layers: &[Mount], target: &OwnedFd) -> StepResult<OwnedFd> {
+pub(crate) fn mount_layers(
+    layers: &[Mount],
+    target: &OwnedFd,
+    user_namespace: Option<BorrowedFd<'_>>,
+) -> StepResult<OwnedFd> {
     let (last, below) = layers.split_last().ok_or_else(|| InitFailure::finding("mounts.json has no mounts"))?;
     for layer in below {
-        let tree = mount_layer(layer, target)?;
+        let tree = mount_layer(layer, target, user_namespace)?;
         mount::move_mount(tree.as_fd(), target.as_fd()).step("attach a mount of mounts.json")?;
     }
-    mount_layer(last, target)
+    mount_layer(last, target, user_namespace)
 }
 
 /// Performs a bundle's `mounts.json` on a directory of the host, for a runtime that does not do it itself.
 pub fn mount_on_host(layers: &[Mount], directory: &Path) -> Result<(), RuntimeError> {
     let failed = || format!("mount on {}", directory.display());
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let target = open(directory, flags, Mode::empty()).step_with(failed)?;
-    let root = mount_layers(layers, &target)?;
+    let target = open_directory(directory).step_with(failed)?;
+    let root = mount_layers(layers, &target, None)?;
     mount::move_mount(root.as_fd(), target.as_fd()).step_with(failed)?;
     Ok(())
 }
 
-fn mount_layer(layer: &Mount, target: &OwnedFd) -> StepResult<OwnedFd> {
+fn mount_layer(layer: &Mount, target: &OwnedFd, user_namespace: Option<BorrowedFd<'_>>) -> StepResult<OwnedFd> {
     match layer.kind.as_str() {
-        "overlay" => mount_overlay(layer, target),
+        "overlay" => mount_overlay(layer, target, user_namespace),
         "bind" => {
             let options = MountOptions::parse(&layer.options);
             let failed = || format!("bind {}", layer.source);
             let source = Path::new(&layer.source);
             let tree = mount::clone_tree(AT_FDCWD, source, options.bind == Some(true)).step_with(failed)?;
-            let change =
-                Attributes { set: options.attributes.set, clear: options.attributes.clear, ..Attributes::default() };
+            let (set, clear) = (options.attributes.set, options.attributes.clear);
+            let change = Attributes { set, clear, propagation: 0, user_namespace };
             mount::set_attributes(tree.as_fd(), false, change).step_with(failed)?;
             Ok(tree)
         }
@@ -55,7 +58,7 @@ fn mount_layer(layer: &Mount, target: &OwnedFd) -> StepResult<OwnedFd> {
     }
 }
 
-fn mount_overlay(layer: &Mount, target: &OwnedFd) -> StepResult<OwnedFd> {
+fn mount_overlay(layer: &Mount, target: &OwnedFd, user_namespace: Option<BorrowedFd<'_>>) -> StepResult<OwnedFd> {
     let options = MountOptions::parse(&layer.options);
     let mut opened = Vec::new();
     let mut lowers = Vec::new();
@@ -65,12 +68,13 @@ fn mount_overlay(layer: &Mount, target: &OwnedFd) -> StepResult<OwnedFd> {
         match option.split_once('=') {
             Some(("lowerdir", list)) => {
                 for lower in split_lowers(list) {
-                    lowers.push(by_descriptor(&lower, &mut opened).step_with(failed)?);
+                    let fd = open_lower(&lower, user_namespace).step_with(failed)?;
+                    lowers.push(by_descriptor(fd, &mut opened));
                 }
             }
             Some((key @ ("upperdir" | "workdir"), path)) => {
-                let name = by_descriptor(Path::new(path), &mut opened).step_with(failed)?;
-                rest.push((key, Some(name)));
+                let fd = open_directory(Path::new(path)).step_with(failed)?;
+                rest.push((key, Some(by_descriptor(fd, &mut opened))));
             }
             Some((key, value)) => rest.push((key, Some(value.to_owned()))),
             None => rest.push((option.as_str(), None)),
@@ -138,11 +142,19 @@ fn mount_by_string(
     Ok(tree)
 }
 
-fn by_descriptor(path: &Path, opened: &mut Vec<OwnedFd>) -> std::io::Result<String> {
-    let fd = open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+fn open_lower(path: &Path, user_namespace: Option<BorrowedFd<'_>>) -> std::io::Result<OwnedFd> {
+    if user_namespace.is_none() {
+        return Ok(open_directory(path)?);
+    }
+    let tree = mount::clone_tree(AT_FDCWD, path, false)?;
+    mount::set_attributes(tree.as_fd(), false, Attributes { user_namespace, ..Attributes::default() })?;
+    Ok(tree)
+}
+
+fn by_descriptor(fd: OwnedFd, opened: &mut Vec<OwnedFd>) -> String {
     let name = format!("/proc/self/fd/{}", fd.as_raw_fd());
     opened.push(fd);
-    Ok(name)
+    name
 }
 
 // Colons separate, a backslash takes the next character as it is.

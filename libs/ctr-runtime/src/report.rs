@@ -102,6 +102,8 @@ pub(crate) enum Message {
     Failed(InitFailure),
     /// From the parent: go on.
     Go,
+    /// From the parent: go on, and this is the root, which a user namespace may not be able to reach.
+    Root(OwnedFd),
 }
 
 /// One end of the channel between a container's process and its parent.
@@ -124,6 +126,7 @@ impl Channel {
             Message::Ready => plain(b'R')?,
             Message::Go => plain(b'G')?,
             Message::Terminal(fd) => return ctr_sys::socket::send_fd(self.0.as_fd(), b"T", fd.as_fd()),
+            Message::Root(fd) => return ctr_sys::socket::send_fd(self.0.as_fd(), b"D", fd.as_fd()),
             Message::Failed(failure) => {
                 let mut packet = vec![b'E', failure.exec_status];
                 packet.extend(failure.errno.unwrap_or(0).to_ne_bytes());
@@ -154,6 +157,7 @@ impl Channel {
             (Some((b'R', _)), _) => Message::Ready,
             (Some((b'G', _)), _) => Message::Go,
             (Some((b'T', _)), Some(fd)) => Message::Terminal(fd),
+            (Some((b'D', _)), Some(fd)) => Message::Root(fd),
             (Some((b'E', [status, rest @ ..])), _) if rest.len() >= 4 => {
                 let (errno, step) = rest.split_at(4);
                 let errno = i32::from_ne_bytes(errno.try_into().expect("four bytes"));

@@ -30,6 +30,8 @@ use crate::report::{InitFailure, Step, StepResult};
 pub(crate) struct Prepared {
     /// The bundle's own mounts that make the root; none: the root is a directory.
     pub(crate) layers: Vec<Mount>,
+    /// The root itself, where the container's process could not reach what it is made of.
+    pub(crate) root: Option<OwnedFd>,
     /// Detached copies of the bind mounts' sources, one per mount of the plan that is one.
     pub(crate) binds: Vec<Option<OwnedFd>>,
     /// The container's cgroups, for mounts of type cgroup.
@@ -66,7 +68,7 @@ impl CgroupMount {
 }
 
 /// Makes this process' mounts its own and mounts the root. Returns the root.
-pub(crate) fn mount_root(plan: &Plan, prepared: &Prepared) -> StepResult<OwnedFd> {
+pub(crate) fn mount_root(plan: &Plan, prepared: &mut Prepared) -> StepResult<OwnedFd> {
     // pivot_root refuses shared mounts, and what happens in the container must not reach the host.
     let propagation = match plan.rootfs.propagation {
         Some((flag, _)) if flag == MsFlags::MS_PRIVATE.bits() => MsFlags::MS_PRIVATE,
@@ -76,16 +78,37 @@ pub(crate) fn mount_root(plan: &Plan, prepared: &Prepared) -> StepResult<OwnedFd
     nix::mount::mount(nothing, "/", nothing, propagation | MsFlags::MS_REC, nothing)
         .step("change the propagation of the host's mounts")?;
     let path = &plan.rootfs.path;
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let target = open(path, flags, Mode::empty()).step_with(|| format!("open the rootfs {}", path.display()))?;
-    let root = match prepared.layers.is_empty() {
-        true => mount::clone_tree(target.as_fd(), Path::new(""), true)
-            .step_with(|| format!("bind the rootfs {}", path.display()))?,
-        false => overlay::mount_layers(&prepared.layers, &target)?,
+    let failed = || format!("attach the rootfs {}", path.display());
+    let (root, target) = match prepared.root.take() {
+        // Its own directory may be out of reach: on top of `/`, which is this process' own by now, it
+        // hides nothing from who looks from there.
+        Some(root) => (root, open_directory(path).or_else(|_| open_directory(Path::new("/"))).step_with(failed)?),
+        None => {
+            let target = open_directory(path).step_with(|| format!("open the rootfs {}", path.display()))?;
+            (make_root(&target, &prepared.layers, None)?, target)
+        }
     };
-    mount::move_mount(root.as_fd(), target.as_fd()).step_with(|| format!("attach the rootfs {}", path.display()))?;
-    // The parent of the new root must not be shared either; it is now, if the config wants it so.
+    mount::move_mount(root.as_fd(), target.as_fd()).step_with(failed)?;
     Ok(root)
+}
+
+/// Makes the root as a detached mount: of a bundle's layers, or of the directory `target`.
+///
+/// With a user namespace the layers, which belong to the host's ids, are seen by its mappings; what the
+/// container writes is stored under the ids that it really has.
+pub(crate) fn make_root(
+    target: &OwnedFd,
+    layers: &[Mount],
+    user_namespace: Option<BorrowedFd<'_>>,
+) -> StepResult<OwnedFd> {
+    match layers.is_empty() {
+        true => mount::clone_tree(target.as_fd(), Path::new(""), true).step("bind the rootfs"),
+        false => overlay::mount_layers(layers, target, user_namespace),
+    }
+}
+
+pub(crate) fn open_directory(path: &Path) -> nix::Result<OwnedFd> {
+    open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
 }
 
 /// Performs the mounts of the config, in order.
