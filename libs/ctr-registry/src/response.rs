@@ -105,14 +105,15 @@ fn reason(body: &[u8]) -> Option<String> {
 /// A body whose progress is watched: it may neither stop nor drip.
 pub(crate) struct Watched {
     response: Response,
-    deadline: Instant,
+    /// Bytes since the server last was given new time, and the time that it has left.
     progress: usize,
+    patience: Duration,
 }
 
 impl Watched {
     pub(crate) fn new(response: Response) -> Self {
-        let deadline = Instant::now() + response.timeouts.stall;
-        Self { response, deadline, progress: 0 }
+        let patience = response.timeouts.stall;
+        Self { response, progress: 0, patience }
     }
 
     pub(crate) fn request(&self) -> &str {
@@ -121,12 +122,15 @@ impl Watched {
 
     /// The next bytes; `None` at the end of the body.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
+        // Only the time in here is the server's: the caller may have waited for a slow disk meanwhile.
+        let start = Instant::now();
         let stall = self.response.timeouts.stall;
-        let chunk = self.response.chunk_before(self.deadline, stall).await?;
+        let chunk = self.response.chunk_before(start + self.patience, stall).await?;
+        self.patience = self.patience.saturating_sub(start.elapsed());
         self.progress += chunk.as_ref().map_or(0, Bytes::len);
         if self.progress >= LEAST_PROGRESS {
             self.progress = 0;
-            self.deadline = Instant::now() + stall;
+            self.patience = stall;
         }
         Ok(chunk)
     }

@@ -17,16 +17,20 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-/// A client that does not wait long for anything.
+/// A client that pauses hardly at all between its tries.
 fn client(credentials: Credentials) -> Client {
+    Client::new(Options { credentials, retry: quick(), ..Options::default() })
+}
+
+/// A client that soon takes a silent server for a stalled one.
+fn impatient_client() -> Client {
     let soon = Duration::from_millis(300);
-    let patient = Duration::from_secs(60);
-    Client::new(Options {
-        credentials,
-        timeouts: Timeouts { connect: patient, answer: patient, document: soon, stall: soon },
-        retry: RetryPolicy { tries: 4, pause: Duration::from_millis(1), longest: Duration::from_secs(2) },
-        ..Options::default()
-    })
+    let timeouts = Timeouts { document: soon, stall: soon, ..Timeouts::default() };
+    Client::new(Options { timeouts, retry: quick(), ..Options::default() })
+}
+
+fn quick() -> RetryPolicy {
+    RetryPolicy { tries: 4, pause: Duration::from_millis(1), longest: Duration::from_secs(2) }
 }
 
 fn reference(server: &Server) -> Reference {

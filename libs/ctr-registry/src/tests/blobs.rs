@@ -75,7 +75,7 @@ fn a_blob_longer_than_its_descriptor_is_refused() {
 #[test]
 fn a_blob_that_stops_coming_is_given_up() {
     let server = Server::start(|_| Reply::ok(CONTENT).silent_after(3));
-    let error = read(&anonymous(), &reference(&server), &blob(CONTENT), 0).unwrap_err();
+    let error = read(&impatient_client(), &reference(&server), &blob(CONTENT), 0).unwrap_err();
     assert!(matches!(error, Error::Stalled { .. }), "{error:?}");
 }
 

@@ -10,15 +10,7 @@ use super::*;
 use crate::{Content, InvalidManifest, MANIFEST_LIMIT, Manifest};
 
 fn fetch(server: &Server) -> Result<Manifest, Error> {
-    fetch_as(server, &reference(server))
-}
-
-fn fetch_as(_server: &Server, reference: &Reference) -> Result<Manifest, Error> {
-    block_on(client(Credentials::anonymous()).fetch_manifest(reference))
-}
-
-fn by_digest(server: &Server, digest: &Digest) -> Reference {
-    format!("{}/team/app@{digest}", server.address).parse().unwrap()
+    block_on(client(Credentials::anonymous()).fetch_manifest(&reference(server)))
 }
 
 #[test]
@@ -56,7 +48,8 @@ fn an_error_names_the_request_and_says_what_the_registry_said() {
 fn another_manifest_for_a_pinned_digest_is_refused() {
     let text = manifest(&Digest::of(b"layer"));
     let server = Server::start(move |_| Reply::ok(&text));
-    let error = fetch_as(&server, &by_digest(&server, &Digest::of(b"pinned"))).unwrap_err();
+    let pinned: Reference = format!("{}/team/app@{}", server.address, Digest::of(b"pinned")).parse().unwrap();
+    let error = block_on(client(Credentials::anonymous()).fetch_manifest(&pinned)).unwrap_err();
     assert!(matches!(error, Error::Manifest { source: InvalidManifest::Digest { .. }, .. }), "{error:?}");
     assert_eq!(error.kind(), ErrorKind::Invalid);
 }
@@ -104,7 +97,7 @@ fn endless_and_oversized_manifests_are_cut_off() {
 #[test]
 fn a_manifest_that_stops_coming_is_given_up() {
     let server = Server::start(|_| Reply::ok("{\"schemaVersion\":2}").silent_after(5));
-    let error = fetch(&server).unwrap_err();
+    let error = block_on(impatient_client().fetch_manifest(&reference(&server))).unwrap_err();
     assert!(matches!(error, Error::Stalled { .. }), "{error:?}");
     assert_eq!(error.kind(), ErrorKind::Temporary);
 }
@@ -146,7 +139,7 @@ fn a_registry_that_is_down_is_a_temporary_failure() {
 }
 
 #[test]
-fn a_registry_without_tls_is_not_trusted_with_https() {
+fn an_authority_that_is_none_is_refused_before_anything_is_sent() {
     let server = Server::start(|_| Reply::empty(200));
     let authority = std::env::temp_dir().join(format!("ctr-registry-{}.pem", std::process::id()));
     std::fs::write(&authority, "no certificate").unwrap();
