@@ -78,11 +78,14 @@ pub enum SeccompError {
     /// Nobody to put calls to.
     #[error("seccomp: SCMP_ACT_NOTIFY is used, but listenerPath is not set")]
     NoListener,
+    /// A flag about waiting for a listener, and no listener.
+    #[error("seccomp: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV is of no use without SCMP_ACT_NOTIFY")]
+    NothingToWaitFor,
     /// The program would be longer than the kernel allows.
-    #[error("seccomp: the profile takes {instructions} instructions, and the kernel allows {limit}")]
+    #[error("seccomp: the profile takes {least} instructions or more, and the kernel allows {limit}")]
     TooLong {
-        /// How many it would have.
-        instructions: usize,
+        /// How many it would have at the least.
+        least: usize,
         /// How many it may have.
         limit: usize,
     },
@@ -101,7 +104,11 @@ impl Classify for SeccompError {
 pub fn compile(profile: &LinuxSeccomp) -> Result<Filter, SeccompError> {
     let notify = check_notify(profile)?;
     let machine = abi::native().ok_or(SeccompError::Architecture(std::env::consts::ARCH))?;
-    Ok(Filter { program: compile::compile(profile, machine)?, flags: flags(profile), notify })
+    let flags = flags(profile);
+    if flags.contains(Flags::WAIT_KILLABLE_RECV) && !notify {
+        return Err(SeccompError::NothingToWaitFor);
+    }
+    Ok(Filter { program: compile::compile(profile, machine)?, flags, notify })
 }
 
 // Whether the profile needs a listener, and could work with one.

@@ -30,9 +30,14 @@ impl Flags {
         self.0
     }
 
+    /// Whether all of `others` are among these flags.
+    pub fn contains(self, others: Self) -> bool {
+        self.0 & others.0 == others.0
+    }
+
     /// Whether this kernel knows all these flags.
     pub fn is_available(self) -> bool {
-        let listener = if self.0 & Self::WAIT_KILLABLE_RECV.0 == 0 { 0 } else { NEW_LISTENER };
+        let listener = if self.contains(Self::WAIT_KILLABLE_RECV) { NEW_LISTENER } else { 0 };
         let flags = (self.0 | listener) as libc::c_ulong;
         let program = std::ptr::null::<libc::sock_fprog>();
         // SAFETY: a null program is refused with EFAULT once the flags have been looked at.
@@ -73,10 +78,10 @@ pub fn is_action_available(action: u32) -> bool {
     unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, &raw const action) == 0 }
 }
 
-fn set_filter(program: &[sock_filter], Flags(flags): Flags, listener: u32) -> io::Result<RawFd> {
+fn set_filter(program: &[sock_filter], flags: Flags, listener: u32) -> io::Result<RawFd> {
     // With TSYNC alone the kernel would name the thread that stands in the way by a positive result.
-    let esrch = if flags & Flags::TSYNC.0 == 0 { 0 } else { libc::SECCOMP_FILTER_FLAG_TSYNC_ESRCH as u32 };
-    let flags = (flags | esrch | listener) as libc::c_ulong;
+    let esrch = if flags.contains(Flags::TSYNC) { libc::SECCOMP_FILTER_FLAG_TSYNC_ESRCH as u32 } else { 0 };
+    let flags = (flags.0 | esrch | listener) as libc::c_ulong;
     let len = u16::try_from(program.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
     let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
     // SAFETY: the kernel copies `len` instructions from `filter`, which is that long, and writes nothing.
@@ -85,3 +90,30 @@ fn set_filter(program: &[sock_filter], Flags(flags): Flags, listener: u32) -> io
 }
 
 const NEW_LISTENER: u32 = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_a_program_that_does_not_end() {
+        nix::sys::prctl::set_no_new_privs().unwrap(); // for this test's thread, in case it is not root's
+        let load_arch = sock_filter { code: 0x20, jt: 0, jf: 0, k: 4 };
+        for program in [&[load_arch][..], &[]] {
+            let error = load(program, Flags::NONE).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+        }
+    }
+
+    #[test]
+    fn a_flag_from_the_future_is_not_available() {
+        assert!(Flags::NONE.is_available() && (Flags::LOG | Flags::TSYNC).is_available());
+        assert!(!Flags(1 << 31).is_available());
+    }
+
+    #[test]
+    fn an_action_from_the_future_is_not_available() {
+        assert!(is_action_available(libc::SECCOMP_RET_ERRNO));
+        assert!(!is_action_available(0x7ff9_0000));
+    }
+}

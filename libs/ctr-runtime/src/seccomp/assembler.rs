@@ -37,6 +37,8 @@ pub(super) struct Assembler {
     returns: Vec<(u32, Label)>,
     // Where a place's word is loaded on the way to it, for places that have been jumped to so.
     entries: Vec<(Label, Label)>,
+    // Whether an argument's upper half comes first.
+    big_endian: bool,
 }
 
 const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
@@ -55,8 +57,9 @@ pub(super) enum If {
 }
 
 impl Assembler {
-    pub(super) fn new() -> Self {
-        Self { code: Vec::with_capacity(512), returns: Vec::new(), entries: Vec::new() }
+    /// Begins a program for a machine of a byte order.
+    pub(super) fn new(big_endian: bool) -> Self {
+        Self { code: Vec::with_capacity(512), returns: Vec::new(), entries: Vec::new(), big_endian }
     }
 
     /// The program, the right way round, as it begins at a place.
@@ -103,13 +106,13 @@ impl Assembler {
     }
 
     /// Tries chains in order: the action of the first one that holds, or `otherwise`.
-    pub(super) fn chains(&mut self, chains: &[Chain], layout: Layout, otherwise: Label) -> Label {
-        self.chains_from(chains, 0, layout, otherwise)
+    pub(super) fn chains(&mut self, chains: &[Chain], otherwise: Label) -> Label {
+        self.chains_from(chains, 0, otherwise)
     }
 
     // Chains that begin with the same `depth` tests, which have been made. Neighbours that share the next
     // test too share its instructions.
-    fn chains_from(&mut self, chains: &[Chain], depth: usize, layout: Layout, otherwise: Label) -> Label {
+    fn chains_from(&mut self, chains: &[Chain], depth: usize, otherwise: Label) -> Label {
         let mut next = otherwise;
         let mut rest = chains;
         while let Some(last) = rest.last() {
@@ -118,8 +121,8 @@ impl Assembler {
             let (before, group) = rest.split_at(rest.len() - alike);
             next = match test {
                 Some(test) => {
-                    let inside = self.chains_from(group, depth + 1, layout, next);
-                    self.test(*test, layout, inside, next)
+                    let inside = self.chains_from(group, depth + 1, next);
+                    self.test(*test, inside, next)
                 }
                 None => self.end(group[0].action),
             };
@@ -128,27 +131,26 @@ impl Assembler {
         next
     }
 
-    fn test(&mut self, test: Test, layout: Layout, yes: Label, no: Label) -> Label {
+    fn test(&mut self, test: Test, yes: Label, no: Label) -> Label {
         let (yes, no) = if test.negated { (no, yes) } else { (yes, no) };
-        let (high, low) = layout.halves(test.arg);
+        let (high, low) = self.halves(test.arg);
         let (high_value, low_value) = ((test.value >> 32) as u32, test.value as u32);
-        match test.kind {
-            Kind::High(mask) => self.equal(high, mask, high_value, yes, no),
-            Kind::Low(mask) => self.equal(low, mask, low_value, yes, no),
+        let (comparison, wide) = match test.kind {
+            Kind::High(mask) => return self.equal(high, mask, high_value, yes, no),
+            Kind::Low(mask) => return self.equal(low, mask, low_value, yes, no),
             Kind::Whole => {
                 let lower = self.compare(low, If::Equal, low_value, yes, no);
-                if layout.wide { self.compare(high, If::Equal, high_value, lower, no) } else { lower }
+                return self.compare(high, If::Equal, high_value, lower, no);
             }
-            Kind::Above | Kind::AtLeast => {
-                let comparison = if test.kind == Kind::Above { If::Above } else { If::AtLeast };
-                let lower = self.compare(low, comparison, low_value, yes, no);
-                if !layout.wide {
-                    return lower;
-                }
-                let same = self.compare(high, If::Equal, high_value, lower, no);
-                self.compare(high, If::Above, high_value, yes, same)
-            }
+            Kind::Above { wide } => (If::Above, wide),
+            Kind::AtLeast { wide } => (If::AtLeast, wide),
+        };
+        let lower = self.compare(low, comparison, low_value, yes, no);
+        if !wide {
+            return lower;
         }
+        let same = self.compare(high, If::Equal, high_value, lower, no);
+        self.compare(high, If::Above, high_value, yes, same)
     }
 
     // Whether a word has the value's bits under the mask.
@@ -202,24 +204,15 @@ impl Assembler {
         }
     }
 
-    fn push(&mut self, code: u32, k: u32, jt: u8, jf: u8) -> Label {
-        self.code.push(sock_filter { code: code as u16, jt, jf, k });
-        Label { at: self.code.len() - 1, needs: None }
-    }
-}
-
-/// Where the halves of an argument are, and whether there are two.
-#[derive(Clone, Copy)]
-pub(super) struct Layout {
-    pub(super) wide: bool,
-    pub(super) big_endian: bool,
-}
-
-impl Layout {
-    // The upper and the lower half.
-    fn halves(self, arg: u8) -> (Word, Word) {
+    // The words that are the upper and the lower half of an argument.
+    fn halves(&self, arg: u8) -> (Word, Word) {
         let first = 16 + 8 * u32::from(arg);
         let (first, second) = (Word(first), Word(first + 4));
         if self.big_endian { (first, second) } else { (second, first) }
+    }
+
+    fn push(&mut self, code: u32, k: u32, jt: u8, jf: u8) -> Label {
+        self.code.push(sock_filter { code: code as u16, jt, jf, k });
+        Label { at: self.code.len() - 1, needs: None }
     }
 }

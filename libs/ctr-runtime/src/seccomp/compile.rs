@@ -7,7 +7,7 @@ use oci_spec::runtime::{Arch, LinuxSeccomp};
 
 use super::SeccompError;
 use super::abi::{Abi, Machine, X32_BIT};
-use super::assembler::{Assembler, If, Label, Layout, Word};
+use super::assembler::{Assembler, If, Label, Word};
 use super::profile::Rules;
 use super::rule::{Chain, Decision};
 use super::table::Call;
@@ -30,9 +30,14 @@ pub(super) fn compile(profile: &LinuxSeccomp, machine: &Machine) -> Result<Vec<s
         }
     }
     let program = sections.assemble(machine.big_endian);
-    match program.len() {
-        0..=MAX_INSTRUCTIONS => Ok(program),
-        instructions => Err(SeccompError::TooLong { instructions, limit: MAX_INSTRUCTIONS }),
+    check_length(program.len())?;
+    Ok(program)
+}
+
+fn check_length(instructions: usize) -> Result<(), SeccompError> {
+    match instructions {
+        0..=MAX_INSTRUCTIONS => Ok(()),
+        least => Err(SeccompError::TooLong { least, limit: MAX_INSTRUCTIONS }),
     }
 }
 
@@ -45,13 +50,6 @@ enum Answer {
     Look(usize),
 }
 
-/// A look at a call's arguments.
-#[derive(PartialEq)]
-struct Look {
-    wide: bool,
-    chains: Vec<Chain>,
-}
-
 /// The numbers of one architecture, as the kernel tells architectures apart.
 struct Section {
     audit: u32,
@@ -62,7 +60,8 @@ struct Section {
 struct Sections<'a> {
     rules: &'a Rules,
     list: Vec<Section>,
-    looks: Vec<Look>,
+    // What is asked about arguments, each once: calls and ABIs that ask for the same share it.
+    looks: Vec<Vec<Chain>>,
 }
 
 impl Sections<'_> {
@@ -112,16 +111,17 @@ impl Sections<'_> {
             Decision::Always(action) => return Ok(Answer::Action(action)),
             Decision::When(chains) => chains,
         };
-        let look = Look { wide: abi.wide, chains };
-        let known = self.looks.iter().position(|known| *known == look);
-        Ok(Answer::Look(known.unwrap_or_else(|| {
-            self.looks.push(look);
-            self.looks.len() - 1
-        })))
+        if let Some(known) = self.looks.iter().position(|known| *known == chains) {
+            return Ok(Answer::Look(known));
+        }
+        self.looks.push(chains);
+        // Each chain takes an instruction at the least: no work for what cannot be loaded anyway.
+        check_length(self.looks.iter().map(Vec::len).sum())?;
+        Ok(Answer::Look(self.looks.len() - 1))
     }
 
     fn assemble(&self, big_endian: bool) -> Vec<sock_filter> {
-        let mut program = Assembler::new();
+        let mut program = Assembler::new(big_endian);
         let mut looks: Vec<Option<Label>> = vec![None; self.looks.len()];
         let mut bodies = Vec::with_capacity(self.list.len());
         for section in self.list.iter().rev() {
@@ -129,9 +129,8 @@ impl Sections<'_> {
                 if let Answer::Look(at) = *answer
                     && looks[at].is_none()
                 {
-                    let Look { wide, ref chains } = self.looks[at];
                     let otherwise = program.end(self.rules.default);
-                    let first = program.chains(chains, Layout { wide, big_endian }, otherwise);
+                    let first = program.chains(&self.looks[at], otherwise);
                     looks[at] = Some(program.entry(first));
                 }
             }
@@ -158,12 +157,10 @@ fn cut(ranges: &[Range]) -> Vec<&[Range]> {
             Some([(hole, _), (end, behind)]) => behind == around && *end == hole + 1,
             _ => false,
         };
-        let len = if !is_hole(1) {
-            1
-        } else if !is_hole(3) {
-            3
-        } else {
-            5
+        let len = match (is_hole(1), is_hole(3)) {
+            (false, _) => 1,
+            (true, false) => 3,
+            (true, true) => 5,
         };
         let (piece, behind) = rest.split_at(len);
         pieces.push(piece);

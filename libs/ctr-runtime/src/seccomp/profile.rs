@@ -60,10 +60,19 @@ impl Rules {
 
     /// What becomes of a call that is made by an ABI.
     pub(super) fn decide(&self, call: Call, abi: &Abi) -> Result<Decision, SeccompError> {
-        let mut verdict = match self.verdict(call) {
-            Some(Verdict::Always(action)) => return Ok(Decision::Always(*action)),
-            own => own.clone(),
-        };
+        match self.verdict(call) {
+            Some(Verdict::Always(action)) => Ok(Decision::Always(*action)),
+            None if !abi.multiplexed => Ok(Decision::Always(self.default)),
+            own => self.decide_by_arguments(call, own.clone(), abi),
+        }
+    }
+
+    fn decide_by_arguments(
+        &self,
+        call: Call,
+        mut verdict: Option<Verdict>,
+        abi: &Abi,
+    ) -> Result<Decision, SeccompError> {
         if abi.multiplexed {
             for (name, number) in multiplex::through(call) {
                 let through = table::find(name).and_then(|call| self.verdict(call).as_ref());

@@ -105,8 +105,8 @@ impl Condition {
         // A half's test has that half's value only, so that rules can share it.
         let value = |kind| match kind {
             Kind::High(_) => self.value & !LOW,
-            Kind::Low(_) => self.value & LOW,
-            _ => self.value,
+            Kind::Low(_) | Kind::Above { wide: false } | Kind::AtLeast { wide: false } => self.value & LOW,
+            Kind::Whole | Kind::Above { .. } | Kind::AtLeast { .. } => self.value,
         };
         let mut push = |kind, negated| tests.push(Test { arg: self.arg, kind, value: value(kind), negated });
         match self.op {
@@ -119,11 +119,12 @@ impl Condition {
                     push(Kind::Low(low), false);
                 }
             }
-            Op::ScmpCmpNe => push(Kind::Whole, true),
-            Op::ScmpCmpGt => push(Kind::Above, false),
-            Op::ScmpCmpLe => push(Kind::Above, true),
-            Op::ScmpCmpGe => push(Kind::AtLeast, false),
-            Op::ScmpCmpLt => push(Kind::AtLeast, true),
+            Op::ScmpCmpNe if wide => push(Kind::Whole, true),
+            Op::ScmpCmpNe => push(Kind::Low(low), true),
+            Op::ScmpCmpGt => push(Kind::Above { wide }, false),
+            Op::ScmpCmpLe => push(Kind::Above { wide }, true),
+            Op::ScmpCmpGe => push(Kind::AtLeast { wide }, false),
+            Op::ScmpCmpLt => push(Kind::AtLeast { wide }, true),
         }
     }
 }
@@ -149,10 +150,10 @@ pub(super) enum Kind {
     Low(u32),
     /// All of it is the value.
     Whole,
-    /// It is greater than the value.
-    Above,
-    /// It is not less than the value.
-    AtLeast,
+    /// It, or its lower half, is greater than the value.
+    Above { wide: bool },
+    /// It, or its lower half, is not less than the value.
+    AtLeast { wide: bool },
 }
 
 /// A rule as tests to be made in this order.
@@ -196,6 +197,6 @@ pub(super) fn decide(mut rules: Vec<Rule>, wide: bool) -> Result<Decision, Confl
 }
 
 fn order(a: &Rule, b: &Rule, wide: bool) -> Ordering {
-    let ranks = |rule: &Rule| rule.conditions.iter().map(|one| one.rank(wide)).collect::<Vec<_>>();
-    ranks(a).cmp(&ranks(b))
+    let rank = |condition: &Condition| condition.rank(wide);
+    a.conditions.iter().map(rank).cmp(b.conditions.iter().map(rank))
 }

@@ -154,7 +154,7 @@ const fn column(index: usize) -> Column {
 
 // An open-addressed table of call + 1; 0 is an empty slot.
 const fn slots() -> [u16; SLOT_COUNT] {
-    assert!(CALLS < SLOT_COUNT / 4 * 3, "too many calls for this many slots");
+    const { assert!(CALLS < SLOT_COUNT / 4 * 3, "too many calls for this many slots") };
     let mut slots = [0; SLOT_COUNT];
     let mut call = 0;
     while call < CALLS {

@@ -47,3 +47,38 @@ pub fn supported_flags() -> Vec<&'static str> {
     let kernel = [Flags::NONE, Flags::SPEC_ALLOW, Flags::LOG, Flags::WAIT_KILLABLE_RECV];
     FLAGS.into_iter().zip(kernel).filter(|(_, flag)| flag.is_available()).map(|(name, _)| name).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use oci_spec::runtime::{Arch, LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSeccompOperator};
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+    use crate::seccomp::abi::MACHINES;
+
+    fn read<T: DeserializeOwned>(words: &[&str]) -> Vec<T> {
+        words.iter().map(|word| serde_json::from_value((*word).into()).unwrap()).collect()
+    }
+
+    #[test]
+    fn every_word_is_one_of_the_specification() {
+        read::<LinuxSeccompAction>(&ACTIONS);
+        read::<LinuxSeccompOperator>(&OPERATORS);
+        read::<LinuxSeccompFilterFlag>(&FLAGS);
+    }
+
+    #[test]
+    fn architectures_are_those_with_a_table() {
+        let listed: Vec<Arch> = read(&ARCHITECTURES);
+        let known: Vec<Arch> = MACHINES.iter().flat_map(|machine| machine.abis).map(|abi| abi.arch).collect();
+        assert!(known.iter().all(|arch| listed.contains(arch)));
+        assert!(listed.iter().all(|arch| known.contains(arch)));
+    }
+
+    #[test]
+    fn this_kernel_takes_what_all_kernels_take() {
+        let supported = supported_flags();
+        assert!(supported.contains(&"SECCOMP_FILTER_FLAG_LOG"), "{supported:?}");
+        assert!(supported.contains(&"SECCOMP_FILTER_FLAG_SPEC_ALLOW"), "{supported:?}");
+    }
+}

@@ -15,9 +15,9 @@ impl Data {
         match offset {
             0 => self.nr,
             4 => self.arch,
-            16..64 if offset % 4 == 0 => {
+            16..64 if offset.is_multiple_of(4) => {
                 let arg = self.args[(offset as usize - 16) / 8];
-                let second = (offset / 4) % 2 == 1;
+                let second = !(offset / 4).is_multiple_of(2);
                 if second == big_endian { arg as u32 } else { (arg >> 32) as u32 }
             }
             _ => panic!("load from {offset}"),

@@ -138,6 +138,8 @@ fn arch(arch: Arch) -> ScmpArch {
         Arch::ScmpArchArm => ScmpArch::Arm,
         Arch::ScmpArchRiscv64 => ScmpArch::Riscv64,
         Arch::ScmpArchPpc64le => ScmpArch::Ppc64Le,
+        Arch::ScmpArchS390x => ScmpArch::S390X,
+        Arch::ScmpArchS390 => ScmpArch::S390,
         other => panic!("{other} is not tested"),
     }
 }

@@ -4,14 +4,14 @@
 use std::collections::HashSet;
 
 use libseccomp::ScmpSyscall;
-use oci_spec::runtime::LinuxSeccomp;
+use oci_spec::runtime::{Arch, LinuxSeccomp};
 use serde_json::{Value, json};
 
 use super::emulator::{Data, run};
 use super::model::Model;
 use super::oracle::{self, Oracle};
 use super::{machine, profile};
-use crate::seccomp::abi::Machine;
+use crate::seccomp::abi::{MACHINES, Machine};
 use crate::seccomp::compile::compile;
 use crate::seccomp::multiplex;
 use crate::seccomp::table::{self, CALLS, Call};
@@ -175,6 +175,19 @@ fn known_to_libseccomp(machine: &Machine) -> Vec<Call> {
     // It takes one for the other on all but their own architecture.
     let confused = ["switch_endian", "sys_debug_setcontext"];
     (0..CALLS as Call).filter(|call| agrees(call) && !confused.contains(&name_of(*call))).collect()
+}
+
+#[test]
+fn libseccomp_agrees_on_numbers() {
+    for machine in &MACHINES {
+        for abi in machine.abis.iter().filter(|abi| abi.arch != Arch::ScmpArchLoongarch64) {
+            for call in 0..CALLS as Call {
+                let ours = abi.calls.iter().find(|(_, other)| *other == call).map(|(nr, _)| nr + abi.offset);
+                let theirs = oracle::number(name_of(call), abi);
+                assert!(theirs.is_none() || theirs == ours, "{} of {}", name_of(call), abi.arch);
+            }
+        }
+    }
 }
 
 #[test]
