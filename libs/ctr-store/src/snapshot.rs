@@ -11,22 +11,25 @@
 //! unpacked, and how, is the caller's business.
 
 mod error;
+mod plain;
 mod stage;
 #[cfg(test)]
 mod tests;
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ctr_record::{ChainId, DiffId, Mount};
 use serde::{Deserialize, Serialize};
 
-use crate::bundle::{self, Lock, Wait, lock_directory};
+use crate::bundle::{self, Wait};
 use crate::{StateDir, StoreError, read_bounded};
 
 pub use error::SnapshotError;
+pub use plain::StagedDirectory;
 pub use stage::StagedSnapshot;
+use stage::{Claim, Staging};
 
 const MARKER: &str = "snapshot.json";
 const MARKER_LIMIT: u64 = 64 * 1024;
@@ -82,22 +85,17 @@ impl Snapshots {
     /// one that was at it is gone, and then begin anew.
     pub fn stage(&self, chain: &ChainId) -> Result<Option<StagedSnapshot>, SnapshotError> {
         self.state.make(&self.state.snapshots())?;
-        let staging = self.staging(chain);
         loop {
             if self.find(chain)?.is_some() {
                 return Ok(None);
             }
-            match stage::create(&staging)? {
-                true => match lock_directory(&staging, Wait::Yes)? {
-                    // Somebody may have committed it since the look above.
-                    Lock::Taken(lock) => {
-                        let staged = StagedSnapshot::new(lock, staging, self.path(chain));
-                        return Ok(if self.find(chain)?.is_some() { None } else { Some(staged) });
-                    }
-                    // Between mkdir and lock it looks abandoned, and somebody has removed it.
-                    Lock::Busy | Lock::Gone => {}
-                },
-                false => self.clear(&staging, Wait::Yes)?,
+            if let Claim::Taken(staging) = Staging::claim(&self.staging(chain), Wait::Yes)? {
+                // Somebody may have committed it since the look above.
+                if self.find(chain)?.is_some() {
+                    return Ok(None);
+                }
+                stage::remove(&self.path(chain))?; // without a description it is no snapshot
+                return Ok(Some(StagedSnapshot::new(staging, self.path(chain))));
             }
         }
     }
@@ -137,18 +135,10 @@ impl Snapshots {
         for entry in entries {
             let entry = entry.map_err(StoreError::io("list", &directory))?;
             if entry.file_name().as_encoded_bytes().starts_with(b"@") {
-                self.clear(&entry.path(), Wait::No)?;
+                stage::clear(&entry.path(), Wait::No)?;
             }
         }
         Ok(())
-    }
-
-    // Removes a staging directory, unless somebody is at work in it: that one is waited for, or left.
-    fn clear(&self, staging: &Path, wait: Wait) -> Result<(), SnapshotError> {
-        match lock_directory(staging, wait)? {
-            Lock::Taken(_lock) => Ok(stage::remove(staging)?),
-            Lock::Busy | Lock::Gone => Ok(()),
-        }
     }
 
     fn path(&self, chain: &ChainId) -> PathBuf {

@@ -8,7 +8,6 @@ use ctr_sys::tree;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
 use nix::sys::stat::{Mode, SFlag, fstatat, mkdirat};
-use nix::unistd::dup;
 
 use super::directory::Directory;
 use super::lower::{Found, kind};
@@ -60,12 +59,10 @@ pub(super) struct Place {
 impl Applier<'_> {
     /// The directory of a path, made if need be. It is the caller's until put back.
     pub(super) fn enter(&mut self, path: &[u8]) -> Result<Parent, Fault> {
-        if let Some(parent) = self.parent.take() {
-            if parent.path == path {
-                return Ok(parent);
-            }
-            parent.dir.close().map_err(Fault::io("set the time of its parent"))?;
+        if let Some(parent) = self.parent.take_if(|parent| parent.path == path) {
+            return Ok(parent);
         }
+        self.leave()?;
         let dir = match self.look_up(path)? {
             Some(dir) => dir,
             None => self.make(path)?.dir,
@@ -76,7 +73,11 @@ impl Applier<'_> {
     /// The directory of a path, unless there is none.
     pub(super) fn enter_existing(&mut self, path: &[u8]) -> Result<Option<Parent>, Fault> {
         self.leave()?;
-        Ok(self.look_up(path)?.map(|dir| Parent { path: path.to_vec(), dir }))
+        let dir = match self.look_up(path)? {
+            Some(dir) => Some(dir),
+            None => self.make_from_below(path)?.map(|place| place.dir),
+        };
+        Ok(dir.map(|dir| Parent { path: path.to_vec(), dir }))
     }
 
     /// Ends the work in the directory that was entered last.
@@ -119,7 +120,7 @@ impl Applier<'_> {
     }
 
     fn walk(&mut self, path: &[u8], missing: Missing) -> Result<Option<Place>, Fault> {
-        let root = dup(self.root).map_err(Fault::io("open the root"))?;
+        let root = self.root.try_clone_to_owned().map_err(Fault::std("open the root"))?;
         let root = Directory::open(root).map_err(Fault::io("look at the root"))?;
         let mut steps = vec![Step { name: Vec::new(), dir: root, hides: self.opaque_root }];
         let mut ahead: Vec<Vec<u8>> = Vec::new();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Snapshots that are made once, half, twice at once, and stacked.
 
+use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -148,6 +149,39 @@ fn a_stack_with_a_hole_is_no_snapshot() {
     let b = commit(snapshots, &info(Some(&a), "b"));
     fs::remove_file(snapshots.path(&a).join(MARKER)).unwrap();
     assert!(matches!(snapshots.mounts(&b), Err(SnapshotError::Absent { chain }) if chain == a));
+    assert_eq!(commit(snapshots, &info(None, "a")), a);
+    assert!(snapshots.mounts(&b).is_ok());
     fs::write(snapshots.path(&a).join(MARKER), "{").unwrap();
     assert!(matches!(snapshots.mounts(&b), Err(SnapshotError::Store(StoreError::Damaged { .. }))));
+}
+
+#[test]
+fn a_plain_directory_has_its_name_once_it_is_complete() {
+    let (Scratch(state), _) = &scratch("plain");
+    let path = state.root().join("flat");
+    for round in 0..2 {
+        let staged = StagedDirectory::create(&path).unwrap();
+        assert!(matches!(StagedDirectory::create(&path), Err(SnapshotError::Busy { .. })));
+        nix::sys::stat::mkdirat(staged.directory(), "fs", nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(path.exists(), round > 0); // the second time into the empty one
+        assert_eq!(staged.commit().unwrap(), path);
+        assert_eq!(fs::read_dir(state.root()).unwrap().count(), 1);
+    }
+    let staged = StagedDirectory::create(&path).unwrap();
+    nix::sys::stat::mkdirat(staged.directory(), "fs", nix::sys::stat::Mode::S_IRWXU).unwrap();
+    fs::write(path.join("meanwhile"), "").unwrap();
+    assert!(matches!(staged.commit(), Err(SnapshotError::NotEmpty { .. })));
+    assert!(matches!(StagedDirectory::create(&path), Err(SnapshotError::NotEmpty { .. })));
+    assert!(matches!(StagedDirectory::create(&path.join("meanwhile")), Err(SnapshotError::NotEmpty { .. })));
+    assert!(matches!(StagedDirectory::create(Path::new("/")), Err(SnapshotError::NotEmpty { .. })));
+    assert_eq!(fs::read_dir(state.root()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_plain_directory_that_a_killed_process_left_half_made_is_removed() {
+    let (Scratch(state), _) = &scratch("plain-killed");
+    let (path, hidden) = (state.root().join("flat"), state.root().join(".flat.ctr-unpack"));
+    fs::create_dir_all(hidden.join("fs/half")).unwrap();
+    drop(StagedDirectory::create(&path).unwrap());
+    assert_eq!(fs::read_dir(state.root()).unwrap().count(), 0);
 }
