@@ -48,11 +48,15 @@ impl ContentStore {
     /// Whether a blob is there. One of another size is not: a foreign writer left it half-written.
     pub fn contains(&self, descriptor: &Descriptor) -> Result<bool, StoreError> {
         let path = self.path(&descriptor.digest);
-        match fs::metadata(&path) {
-            Ok(metadata) => Ok(metadata.is_file() && metadata.len() == descriptor.size),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(StoreError::io("examine", &path)(error)),
+        let is_there = match fs::metadata(&path) {
+            Ok(metadata) => metadata.is_file() && metadata.len() == descriptor.size,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => return Err(StoreError::io("examine", &path)(error)),
+        };
+        if is_there {
+            self.sweep(&self.ingest_directory(&descriptor.digest))?;
         }
+        Ok(is_there)
     }
 
     /// Opens a blob. Its bytes are not verified again here.
@@ -88,7 +92,6 @@ impl ContentStore {
         let directory = self.ingest_directory(&descriptor.digest);
         loop {
             if self.contains(descriptor)? {
-                self.sweep(&directory)?;
                 return Ok(None);
             }
             self.state.make(&directory)?;

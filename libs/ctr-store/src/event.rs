@@ -2,8 +2,8 @@
 //! The event log: `events/`, append-only segments of JSON lines, written to by any process.
 //!
 //! A writer holds the newest segment's lock (`flock`) for the few microseconds of one write, so that the
-//! order of lines is the order of events. Nothing that was written is ever changed: a line that a killed
-//! writer left unfinished is ended by the next one and skipped by readers. Readers need no lock.
+//! order of lines is the order of events. A whole line is never changed; one that a killed writer left
+//! unfinished is ended by the next writer and skipped by readers. Readers need no lock.
 
 mod backwards;
 mod cursor;
@@ -37,6 +37,15 @@ const HIDDEN_STEP: Duration = Duration::from_secs(60);
 pub struct EventLog {
     dir: PathBuf,
     segment_size: u64,
+}
+
+/// What the log tells of the latest life of a container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Story {
+    pub created: bool,
+    pub started: bool,
+    pub exited: bool,
 }
 
 /// A failure of the event log.
@@ -114,18 +123,11 @@ impl EventLog {
 
     /// How the container of this name ended last, when it has not been made again since.
     pub fn last_exit(&self, namespace: &str, id: &str) -> Result<Option<Payload>, StoreError> {
-        let quoted = format!("\"{id}\"");
-        let mut lines = Backwards::open(self.dir.clone())?;
-        while let Some(line) = lines.next_line()? {
-            // Most lines are of other containers: not parsing them is most of the speed.
-            let Some(line) = str::from_utf8(&line).ok().filter(|line| line.contains(&quoted)) else { continue };
-            let Ok(event) = serde_json::from_str::<Event>(line) else { continue };
-            if event.namespace != namespace {
-                continue;
-            }
-            match &event.payload {
+        let mut events = self.backwards(namespace, id)?;
+        while let Some(payload) = events()? {
+            match &payload {
                 Payload::TaskExit { container_id, id: process, .. } if container_id == id && process == id => {
-                    return Ok(Some(event.payload));
+                    return Ok(Some(payload));
                 }
                 Payload::TaskCreate { container_id: made, .. } | Payload::ContainerCreate { id: made, .. }
                     if made == id =>
@@ -136,6 +138,49 @@ impl EventLog {
             }
         }
         Ok(None)
+    }
+
+    /// What has been told of a container that has not been deleted yet: a supervisor that was killed may
+    /// not have told all.
+    pub fn story(&self, namespace: &str, id: &str) -> Result<Story, StoreError> {
+        let mut story = Story::default();
+        let mut events = self.backwards(namespace, id)?;
+        while let Some(payload) = events()? {
+            match payload {
+                Payload::TaskExit { container_id, id: process, .. } if container_id == id && process == id => {
+                    story.exited = true;
+                }
+                Payload::TaskStart { container_id, .. } if container_id == id => story.started = true,
+                Payload::TaskCreate { container_id, .. } if container_id == id => {
+                    story.created = true;
+                    break;
+                }
+                Payload::TaskDelete { container_id, .. } if container_id == id => break,
+                _ => {}
+            }
+        }
+        Ok(story)
+    }
+
+    /// The events of a namespace that may speak of a container, newest first.
+    fn backwards(
+        &self,
+        namespace: &str,
+        id: &str,
+    ) -> Result<impl FnMut() -> Result<Option<Payload>, StoreError>, StoreError> {
+        let mut lines = Backwards::open(self.dir.clone())?;
+        let quoted = format!("\"{id}\"");
+        Ok(move || {
+            while let Some(line) = lines.next_line()? {
+                // Most lines are of other containers: not parsing them is most of the speed.
+                let Some(line) = str::from_utf8(&line).ok().filter(|line| line.contains(&quoted)) else { continue };
+                match serde_json::from_str::<Event>(line) {
+                    Ok(event) if event.namespace == namespace => return Ok(Some(event.payload)),
+                    _ => {}
+                }
+            }
+            Ok(None)
+        })
     }
 
     /// The newest segment, open for appending, locked, and with a whole line at its end.

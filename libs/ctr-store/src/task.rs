@@ -5,6 +5,9 @@
 //! tasks/<ns>/<id>/task.json    how the container is kept; before anything is done for it
 //! tasks/<ns>/<id>/exit.json    how it ended; before anybody is told
 //! tasks/<ns>/<id>/log          its output, unless it goes elsewhere
+//! tasks/<ns>/<id>/init.pid     its first process, until all that is to be done at its end is done
+//! tasks/<ns>/<id>/runtime.log  what the runtime had to say
+//! tasks/<ns>/<id>/warnings     what the supervisor had to say, when it had
 //! tasks/<ns>/@<id>/            a task that is being made or removed
 //! ```
 //!
@@ -117,6 +120,12 @@ impl Task {
     /// The task's directory.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where the runtime writes the number of the container's first process. The supervisor removes it when
+    /// it has told and removed everything: while it is there, something may be left to do.
+    pub fn pid_file(&self) -> PathBuf {
+        self.path.join("init.pid")
     }
 
     /// How the container ended; `None` while it has not, or when nobody lived to write it down.

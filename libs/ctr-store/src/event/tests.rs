@@ -196,6 +196,31 @@ fn the_last_exit_is_that_of_the_container_itself_and_of_its_last_life() {
 }
 
 #[test]
+fn the_story_is_that_of_the_latest_life_only() {
+    let (_scratch, log) = scratch("story", 400);
+    let create = |id: &str| Payload::TaskCreate {
+        container_id: id.into(),
+        bundle: "/b".into(),
+        rootfs: Vec::new(),
+        io: Default::default(),
+        pid: 1,
+    };
+    let story = || log.story("default", "a").unwrap();
+    assert_eq!(story(), Story::default());
+    log.append("default", create("a")).unwrap();
+    assert_eq!(story(), Story { created: true, ..Story::default() });
+    log.append("default", start("a", 1)).unwrap();
+    log.append("default", exit("a", "exec-1", 0)).unwrap();
+    log.append("default", exit("b", "b", 0)).unwrap();
+    assert_eq!(story(), Story { created: true, started: true, exited: false });
+    log.append("default", exit("a", "a", 0)).unwrap();
+    assert_eq!(story(), Story { created: true, started: true, exited: true });
+    let (container_id, id, exited_at) = ("a".into(), "a".into(), Timestamp::now());
+    log.append("default", Payload::TaskDelete { container_id, id, pid: 1, exit_status: 0, exited_at }).unwrap();
+    assert_eq!(story(), Story::default());
+}
+
+#[test]
 fn reading_backwards_gives_every_line_in_reverse() {
     let (_scratch, log) = scratch("backwards", 100_000);
     for pid in 0..50 {

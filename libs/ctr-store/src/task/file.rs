@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use ctr_record::Timestamp;
+use ctr_record::{Mount, Payload, TaskIo, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{LogFormat, Process};
@@ -39,6 +39,21 @@ pub struct TaskFile {
     /// When it was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
+}
+
+impl TaskFile {
+    /// What is told when the container has been created; nothing before it has a process.
+    pub fn create_event(&self, rootfs: Vec<Mount>) -> Option<Payload> {
+        let log = self.log.path.display().to_string();
+        let io = TaskIo {
+            stdin: String::new(),
+            stderr: if self.terminal { String::new() } else { log.clone() },
+            stdout: log,
+            terminal: self.terminal,
+        };
+        let (container_id, bundle) = (self.id.clone(), self.bundle.display().to_string());
+        Some(Payload::TaskCreate { container_id, bundle, rootfs, io, pid: self.process?.pid })
+    }
 }
 
 /// Where a container's output goes, and how.
