@@ -8,6 +8,8 @@ use ctr_store::StateDir;
 use ctr_store::content::{ContentError, ContentStore};
 use serde::Deserialize;
 
+use crate::interrupt::Interrupt;
+
 const CONFIG_LIMIT: u64 = 8 << 20;
 
 /// A layer as stored, and the digest that its tar must have.
@@ -21,6 +23,7 @@ pub(crate) struct Layer {
 pub(crate) struct Layers {
     content: ContentStore,
     limits: Limits,
+    interrupt: Interrupt,
     layers: Vec<Layer>,
     /// The layer that is being inflated before its turn, so that no core waits for it at the end of
     /// another. It is only ever a few buffers ahead.
@@ -42,7 +45,7 @@ struct RootFs {
 
 impl Layers {
     /// Checks that what the record says of the layers is what the image's config says.
-    pub(crate) fn open(state: &StateDir, image: &Image, limits: Limits) -> Result<Self, Error> {
+    pub(crate) fn open(state: &StateDir, image: &Image, limits: Limits, interrupt: &Interrupt) -> Result<Self, Error> {
         let content = ContentStore::open(state)?;
         let invalid = |message: String| Err(Error::new(ErrorKind::Invalid, message));
         let digest = &image.config.digest;
@@ -67,11 +70,15 @@ impl Layers {
         }
         let pairs = image.layers.iter().cloned().zip(image.diff_ids.iter().cloned());
         let layers = pairs.map(|(descriptor, diff_id)| Layer { descriptor, diff_id }).collect();
-        Ok(Self { content, limits, layers, ahead: None })
+        Ok(Self { content, limits, interrupt: interrupt.clone(), layers, ahead: None })
     }
 
     pub(crate) fn all(&self) -> &[Layer] {
         &self.layers
+    }
+
+    pub(crate) fn interrupt(&self) -> &Interrupt {
+        &self.interrupt
     }
 
     /// Begins to inflate a layer, if there is one of that number.
@@ -98,6 +105,6 @@ impl Layers {
             let message = format!("its blob has {size} bytes, and {} by its descriptor", descriptor.size);
             return Err(Error::new(ErrorKind::Invalid, message));
         }
-        Ok(Stream::open(blob, diff_id.0.algorithm(), &self.limits)?)
+        Ok(Stream::open(self.interrupt.source(blob), diff_id.0.algorithm(), &self.limits)?)
     }
 }

@@ -5,6 +5,7 @@
 //! `layers.rs`, and what becomes of them is `snapshots.rs`'s and `plain.rs`'s business. How a tar becomes
 //! files is left to `ctr-layer`.
 
+mod interrupt;
 mod layers;
 mod plain;
 mod snapshots;
@@ -18,6 +19,7 @@ use ctr_layer::{Applied, Limits};
 use ctr_record::{ErrorKind, Record};
 use ctr_store::{Durability, StateDir};
 
+use interrupt::Interrupt;
 use layers::Layers;
 
 /// Unpacks images' layers into snapshots: records with an image in, records with a snapshot out.
@@ -50,15 +52,19 @@ impl Args {
 }
 
 fn main() -> ExitCode {
-    ctr_cli::run(|args: Args| filter_records("ctr-unpack", &args.state, |record| Ok(vec![unpack(&args, record)?])))
+    ctr_cli::run(|args: Args| {
+        let interrupt = Interrupt::install()?;
+        filter_records("ctr-unpack", &args.state, |record| Ok(vec![unpack(&args, record, &interrupt)?]))
+    })
 }
 
-fn unpack(args: &Args, mut record: Record) -> Result<Record, Error> {
+fn unpack(args: &Args, mut record: Record, interrupt: &Interrupt) -> Result<Record, Error> {
     let Some(image) = &record.image else {
         return Err(Error::new(ErrorKind::Invalid, "the record has no image").with_hint("ctr-pull adds it"));
     };
     let state = StateDir::open(&record.state_dir)?;
-    let layers = Layers::open(&state, image, args.limits()).unable_to(|| format!("unpack {}", image.reference))?;
+    let layers =
+        Layers::open(&state, image, args.limits(), interrupt).unable_to(|| format!("unpack {}", image.reference))?;
     record.snapshot = Some(match &args.to {
         Some(directory) => plain::unpack(directory, layers)?,
         None => {

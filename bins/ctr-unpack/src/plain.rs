@@ -13,7 +13,12 @@ use crate::layers::Layers;
 use crate::warn;
 
 /// Makes the directory, and says how to mount it.
-pub(crate) fn unpack(directory: &Path, mut layers: Layers) -> Result<Snapshot, Error> {
+pub(crate) fn unpack(directory: &Path, layers: Layers) -> Result<Snapshot, Error> {
+    let interrupt = layers.interrupt().clone();
+    interrupt.guard(|| fill(directory, layers))
+}
+
+fn fill(directory: &Path, mut layers: Layers) -> Result<Snapshot, Error> {
     let staged = StagedDirectory::create(directory).unable_to(|| format!("unpack to {}", directory.display()))?;
     let root = create_root(staged.directory(), "fs").unable_to(|| format!("unpack to {}", directory.display()))?;
     for number in 0..layers.all().len() {

@@ -57,6 +57,17 @@ impl Work<'_> {
             self.lowers = None;
             return Ok(false);
         };
+        let interrupt = layers.interrupt().clone();
+        interrupt.guard(|| self.fill(staged, layers, chain, number)).map(|()| true)
+    }
+
+    fn fill(
+        &mut self,
+        staged: StagedSnapshot,
+        layers: &mut Layers,
+        chain: &[ChainId],
+        number: usize,
+    ) -> Result<(), Error> {
         let stream = layers.take(number)?;
         if let Some(next) = chain.get(number + 1)
             && self.snapshots.find(next)?.is_none()
@@ -92,7 +103,7 @@ impl Work<'_> {
         }
         lowers.insert(0, root);
         self.lowers = Some(lowers);
-        Ok(true)
+        Ok(())
     }
 
     fn open_layers(&self, chain: &ChainId) -> Result<Vec<OwnedFd>, Error> {

@@ -136,7 +136,7 @@ impl TaskStatus {
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum InvalidRecord {
-    #[error("{excerpt:?} is not a record: {source}")]
+    #[error("{excerpt:?} is not a record")]
     Malformed { excerpt: String, source: serde_json::Error },
     #[error("the record is of version {0}, and only version {VERSION} is known here")]
     Version(Value),
