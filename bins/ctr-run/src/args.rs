@@ -21,7 +21,7 @@ pub(crate) struct Args {
 }
 
 // The later lines are what callers of runc and crun look for.
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0", "\n+SECCOMP +CGROUPS +CAP +JSON");
+const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0", "\n+SECCOMP +CGROUPS +CAP +JSON");
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Global {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use ctr_cli::{Context, Error};
-use ctr_record::{Classify, ErrorKind};
+use ctr_record::ErrorKind;
 use ctr_runtime::{Container, CreateOptions, RunOptions, RuntimeError};
 use ctr_store::sched::Inherited;
 
@@ -96,12 +96,9 @@ pub(crate) fn release(place: Option<Inherited>) {
 }
 
 fn delete_container(root: &std::path::Path, delete: &Delete) -> Result<(), RuntimeError> {
-    match Container::open(root, &delete.id) {
-        Ok(container) => container.delete(delete.force),
+    match Container::open(root, &delete.id).and_then(|container| container.delete(delete.force)) {
         // What a runtime left that was killed before it had recorded anything, or nothing at all.
-        Err(error) if delete.force && error.kind() == ErrorKind::NotFound => {
-            ctr_runtime::remove_leftovers(root, &delete.id)
-        }
-        Err(error) => Err(error),
+        Err(RuntimeError::NotFound(_)) if delete.force => ctr_runtime::remove_leftovers(root, &delete.id),
+        result => result,
     }
 }

@@ -54,6 +54,11 @@ fn main() -> ExitCode {
 }
 
 fn schedule(args: Args) -> Result<ExitCode, Error> {
+    // The command's own options may begin with a dash, the command may not.
+    if let Some(option) = args.command.first().filter(|word| word.as_encoded_bytes().starts_with(b"-")) {
+        let message = format!("unexpected argument {:?} found", option.to_string_lossy());
+        return Err(Error::misuse(message).with_hint("see ctr-sched --help"));
+    }
     if args.status {
         ctr_cli::emit(&open(&args.state)?.status()?)?;
         return Ok(ExitCode::SUCCESS);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A container that exists, and what can be done to it.
 
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -13,7 +14,7 @@ use serde_json::Value;
 
 use crate::cgroup::Cgroup;
 use crate::create::{self, CreateOptions, Opening};
-use crate::plan::{Caller, NamespacePlan, Plan};
+use crate::plan::{Caller, Hooks, NamespacePlan, Plan};
 use crate::state::{self, ContainerDir, State};
 use crate::{RuntimeError, gate, hooks, spec};
 
@@ -65,7 +66,7 @@ impl Container {
     /// The state as `state` prints it, which has members that runc's has beyond the specification's.
     pub fn to_json(&self) -> Value {
         let status = self.status();
-        let mut object = create::oci_state(&self.state, status.as_str());
+        let mut object = self.state.to_oci(status.as_str());
         if matches!(status, TaskStatus::Stopped | TaskStatus::Creating) {
             object["pid"] = 0.into();
         }
@@ -78,27 +79,32 @@ impl Container {
 
     /// Lets a created container run its program; returns once it does.
     pub fn start(&self) -> Result<(), RuntimeError> {
-        let lock = self.dir.lock()?;
-        self.require("start", &[TaskStatus::Created])?;
-        match gate::open(self.dir.path()) {
+        let (lock, container) = self.locked()?;
+        container.require("start", &[TaskStatus::Created])?;
+        let hooks = Hooks::new(&container.config()?)?;
+        match gate::open(container.dir.path()) {
             Ok(Ok(())) => {}
             Ok(Err(failure)) => return Err(failure.into()),
             Err(error) if error.raw_os_error() == Some(libc::ENXIO) => {
-                return Err(RuntimeError::NotRunning(self.state.id.clone()));
+                return Err(RuntimeError::NotRunning(container.state.id));
             }
             Err(error) => return Err(RuntimeError::call("open the container's gate")(error)),
         }
         drop(lock);
-        self.run_poststart()
+        container.run_poststart(&hooks)
     }
 
     /// Runs the hooks that come after the program was executed; if one fails the container is stopped.
-    pub(crate) fn run_poststart(&self) -> Result<(), RuntimeError> {
-        let hooks = self.plan()?.hooks.poststart;
-        let told = create::oci_state(&self.state, "running");
-        hooks::run("poststart", &hooks, &told).inspect_err(|_| {
+    pub(crate) fn run_poststart(&self, hooks: &Hooks) -> Result<(), RuntimeError> {
+        hooks::run("poststart", &hooks.poststart, &self.state.to_oci("running")).inspect_err(|_| {
             let _ = self.kill_everything();
         })
+    }
+
+    // Waits until nobody else changes the container, and reads what became of it meanwhile.
+    fn locked(&self) -> Result<(File, Self), RuntimeError> {
+        let lock = self.dir.lock()?;
+        Ok((lock, Self { dir: self.dir.clone(), state: self.dir.load()? }))
     }
 
     /// Sends a signal to the first process, or to all.
@@ -107,11 +113,10 @@ impl Container {
             return Ok(self.cgroup().signal_all(signal)?);
         }
         // Without a pid namespace of its own the rest would survive its first process.
-        let shared = signal == libc::SIGKILL && !self.namespaces()?.is_private(libc::CLONE_NEWPID);
-        if shared {
+        let pidfd = self.pidfd()?.ok_or_else(|| RuntimeError::NotRunning(self.state.id.clone()))?;
+        if signal == libc::SIGKILL && self.shares_pids()? && !self.cgroup().is_none() {
             return Ok(self.cgroup().signal_all(signal)?);
         }
-        let pidfd = self.pidfd()?.ok_or_else(|| RuntimeError::NotRunning(self.state.id.clone()))?;
         self.send(&pidfd, signal)?;
         // A frozen process would not notice that it is dead.
         if signal == libc::SIGKILL && self.status() == TaskStatus::Paused {
@@ -133,7 +138,10 @@ impl Container {
             return Ok(None);
         }
         let pidfd = match pidfd_open(Pid::from_raw(self.state.pid)) {
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
+            // Nobody's number, or by now that of a thread, for which the answer was EINVAL before Linux 6.16.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EINVAL | libc::ENOENT)) => {
+                return Ok(None);
+            }
             result => result.map_err(RuntimeError::call("open a pidfd"))?,
         };
         // Whether the number was given to another process is told after it is held, not before.
@@ -143,16 +151,16 @@ impl Container {
 
     /// Freezes all processes.
     pub fn pause(&self) -> Result<(), RuntimeError> {
-        let _lock = self.dir.lock()?;
-        self.require("pause", &[TaskStatus::Running, TaskStatus::Created])?;
-        Ok(self.cgroup().freeze()?)
+        let (_lock, container) = self.locked()?;
+        container.require("pause", &[TaskStatus::Running, TaskStatus::Created])?;
+        Ok(container.cgroup().freeze()?)
     }
 
     /// Thaws all processes.
     pub fn resume(&self) -> Result<(), RuntimeError> {
-        let _lock = self.dir.lock()?;
-        self.require("resume", &[TaskStatus::Paused])?;
-        Ok(self.cgroup().thaw()?)
+        let (_lock, container) = self.locked()?;
+        container.require("resume", &[TaskStatus::Paused])?;
+        Ok(container.cgroup().thaw()?)
     }
 
     /// The pids of all processes, as the host numbers them.
@@ -162,27 +170,33 @@ impl Container {
 
     /// Deletes a container that does not run, or with `force` any: nothing of it is left.
     pub fn delete(&self, force: bool) -> Result<(), RuntimeError> {
-        let _lock = self.dir.lock()?;
-        match self.status() {
+        let (_lock, container) = self.locked()?;
+        match container.status() {
             TaskStatus::Stopped | TaskStatus::Created | TaskStatus::Creating => {}
             _ if force => {}
             status => {
-                let (id, status) = (self.state.id.clone(), status.as_str());
+                let (id, status) = (container.state.id, status.as_str());
                 return Err(RuntimeError::WrongState { action: "delete", id, status });
             }
         }
+        container.remove()
+    }
+
+    // Removes everything of it. Whoever calls it holds the lock.
+    fn remove(&self) -> Result<(), RuntimeError> {
         self.kill_everything()?;
-        self.cgroup().delete()?;
+        // A runtime that was killed at the wrong moment leaves a place that may be another's by now.
+        if self.state.cgroup_is_made || self.cgroup().pids()?.is_empty() {
+            self.cgroup().delete()?;
+        }
         self.run_poststop();
         self.dir.remove()
     }
 
     // Kills all processes and waits for the first one's end.
     fn kill_everything(&self) -> Result<(), RuntimeError> {
-        if self.state.pid == 0 {
-            // Not made to the end. Its process, if there was one, has ended with the runtime, and the
-            // cgroup that it was going to have may be somebody else's.
-            return Ok(());
+        if !self.state.cgroup_is_made {
+            return Ok(()); // nor is there a process
         }
         let first = self.pidfd()?;
         self.cgroup().signal_all(libc::SIGKILL)?;
@@ -199,14 +213,9 @@ impl Container {
         Ok(())
     }
 
-    // Their failure is no reason to keep a container (runtime-spec, "Lifecycle", step 13).
     fn run_poststop(&self) {
-        let Ok(plan) = self.plan() else { return };
-        for hook in &plan.hooks.poststop {
-            let told = create::oci_state(&self.state, "stopped");
-            if let Err(error) = hooks::run("poststop", std::slice::from_ref(hook), &told) {
-                eprintln!("{error}");
-            }
+        if let Ok(hooks) = self.config().and_then(|spec| Hooks::new(&spec)) {
+            hooks::run_poststop(&hooks, &self.state);
         }
     }
 
@@ -220,11 +229,13 @@ impl Container {
         Plan::new(&self.state.id, &self.state.bundle, &self.config()?, Caller::this())
     }
 
-    fn namespaces(&self) -> Result<NamespacePlan, RuntimeError> {
-        Ok(self.plan()?.namespaces)
+    fn shares_pids(&self) -> Result<bool, RuntimeError> {
+        let spec = self.config()?;
+        let linux = spec.linux().as_ref();
+        Ok(!linux.map(NamespacePlan::new).transpose()?.is_some_and(|plan| plan.is_private(libc::CLONE_NEWPID)))
     }
 
-    pub(crate) fn require(&self, action: &'static str, wanted: &[TaskStatus]) -> Result<(), RuntimeError> {
+    fn require(&self, action: &'static str, wanted: &[TaskStatus]) -> Result<(), RuntimeError> {
         match self.status() {
             status if wanted.contains(&status) => Ok(()),
             status => Err(RuntimeError::WrongState { action, id: self.state.id.clone(), status: status.as_str() }),
@@ -232,7 +243,16 @@ impl Container {
     }
 }
 
-/// Clears up what a runtime left that was killed before it had recorded anything.
+/// Clears up what a runtime left that was killed before it had recorded anything; a container that is being
+/// made meanwhile is removed as well.
 pub fn remove_leftovers(root: &Path, id: &str) -> Result<(), RuntimeError> {
-    ContainerDir::new(root, id)?.remove()
+    let dir = ContainerDir::new(root, id)?;
+    let _lock = match dir.lock() {
+        Err(RuntimeError::NotFound(_)) => return Ok(()),
+        result => result?,
+    };
+    match dir.load() {
+        Err(RuntimeError::NotFound(_)) => dir.remove(),
+        result => Container { state: result?, dir }.remove(),
+    }
 }

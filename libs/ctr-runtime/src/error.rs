@@ -34,6 +34,10 @@ pub enum RuntimeError {
     NotFound(String),
     #[error("container not running: {0}")]
     NotRunning(String),
+    #[error("cannot exec in a stopped container: {0}")]
+    ExecInStopped(String),
+    #[error("cannot exec in a paused container (--ignore-paused overrides that): {0}")]
+    ExecInPaused(String),
     #[error("cannot {action} container {id}, which is {status}")]
     WrongState { action: &'static str, id: String, status: &'static str },
     #[error("the container's state {} is damaged", path.display())]
@@ -42,8 +46,10 @@ pub enum RuntimeError {
     Hook { hook: &'static str, path: PathBuf, source: io::Error },
     #[error("{hook} hook {} {outcome}", path.display())]
     HookFailed { hook: &'static str, path: PathBuf, outcome: String },
-    #[error("the container's first process ended before it was set up ({0})")]
-    InitDied(String),
+    #[error("the process ended before its program was executed ({0})")]
+    Died(String),
+    #[error("descriptor {0} is to be preserved, but is not open")]
+    NotPreserved(i32),
     #[error(transparent)]
     Init(#[from] InitFailure),
     #[error(transparent)]
@@ -90,8 +96,12 @@ impl Classify for RuntimeError {
             Self::Json { .. } | Self::Config { .. } | Self::InvalidId(_) | Self::DamagedState { .. } => {
                 ErrorKind::Invalid
             }
-            Self::Exists(_) | Self::NotRunning(_) | Self::WrongState { .. } => ErrorKind::Conflict,
-            Self::Unsupported(_) | Self::HookFailed { .. } | Self::InitDied(_) => ErrorKind::Failed,
+            Self::Exists(_)
+            | Self::NotRunning(_)
+            | Self::ExecInStopped(_)
+            | Self::ExecInPaused(_)
+            | Self::WrongState { .. } => ErrorKind::Conflict,
+            Self::Unsupported(_) | Self::HookFailed { .. } | Self::Died(_) | Self::NotPreserved(_) => ErrorKind::Failed,
             Self::Init(failure) => failure.kind(),
             Self::Cgroup(error) => error.kind(),
             Self::Seccomp(error) => error.kind(),

@@ -14,13 +14,15 @@ use nix::sys::stat::Mode;
 
 use crate::beneath::Root;
 use crate::container::Container;
-use crate::create::write_pid_file;
+use crate::create::check_preserved;
+use crate::fate::check_executed;
 use crate::launch::Launch;
 use crate::plan::{Plan, ProcessPlan};
 use crate::report::{Channel, Message, Step, StepResult};
 use crate::run::{Signals, supervise};
-use crate::tty::Proxy;
-use crate::{RuntimeError, device, spawn};
+use crate::serve::set_oom_score;
+use crate::tty::{self, Proxy};
+use crate::{RuntimeError, device, pid_file, spawn};
 
 /// How a process is executed in a container.
 #[derive(Debug)]
@@ -40,9 +42,10 @@ pub struct ExecOptions {
 }
 
 /// Executes a process in a container. In the foreground it returns the status to exit with.
-pub fn exec(container: &Container, options: ExecOptions) -> Result<u8, RuntimeError> {
+pub fn exec(container: &Container, mut options: ExecOptions) -> Result<u8, RuntimeError> {
     check_state(container, options.ignore_paused)?;
     check_terminal(&options)?;
+    check_preserved(options.preserve_fds)?;
     let plan = container.plan()?;
     let target = container.pidfd()?.ok_or_else(|| RuntimeError::NotRunning(container.state().id.clone()))?;
     let console_socket = match &options.console_socket {
@@ -54,14 +57,19 @@ pub fn exec(container: &Container, options: ExecOptions) -> Result<u8, RuntimeEr
     };
     let signals = if options.detach { None } else { Some(Signals::block()?) };
     let (ours, theirs) = Channel::pair().map_err(RuntimeError::call("make a socket pair"))?;
+    let first = plan.process.as_ref().and_then(|process| process.oom_score_adj);
+    let oom_score = options.process.oom_score_adj.or(first);
+    options.process.console_size = tty::first_size(&options.process, !options.detach);
     let launch = Launch::new(options.process, plan.seccomp.clone(), keyring(&plan), options.preserve_fds);
     let process = ExecProcess { launch, channel: theirs, console_socket };
     let child = spawn_exec(container, &plan, target.as_fd(), process)?;
     let guard = KillUnlessDone { child: &child, done: false };
-    if let Some(pid_file) = &options.pid_file {
-        write_pid_file(pid_file, child.pid.as_raw())?;
-    }
+    set_oom_score(oom_score, child.pid)?;
     let terminal = await_execution(&ours)?;
+    check_executed(child.pid)?;
+    if let Some(pid_file) = &options.pid_file {
+        pid_file::write(pid_file, child.pid.as_raw())?;
+    }
     guard.disarm();
     match signals {
         None => Ok(0),
@@ -76,15 +84,9 @@ fn check_state(container: &Container, ignore_paused: bool) -> Result<(), Runtime
     match container.status() {
         TaskStatus::Running | TaskStatus::Created => Ok(()),
         TaskStatus::Paused if ignore_paused => Ok(()),
-        TaskStatus::Stopped => {
-            let id = container.state().id.clone();
-            Err(RuntimeError::WrongState { action: "exec in a stopped container:", id, status: "stopped" })
-        }
-        status => Err(RuntimeError::WrongState {
-            action: "exec in",
-            id: container.state().id.clone(),
-            status: status.as_str(),
-        }),
+        TaskStatus::Paused => Err(RuntimeError::ExecInPaused(container.state().id.clone())),
+        TaskStatus::Stopped => Err(RuntimeError::ExecInStopped(container.state().id.clone())),
+        TaskStatus::Creating | TaskStatus::Unknown => Err(RuntimeError::NotRunning(container.state().id.clone())),
     }
 }
 
@@ -149,7 +151,6 @@ impl ExecProcess {
         join: Option<spawn::Join<'_>>,
         in_user_namespace: bool,
     ) -> StepResult<std::convert::Infallible> {
-        self.launch.note_umask(nix::sys::stat::umask(Mode::empty()));
         // Nobody inside may look at this process while it still has what the host gave it
         // (CVE-2016-9962).
         sys::forbid_inspection().step("forbid inspection")?;
@@ -177,7 +178,10 @@ impl ExecProcess {
             ctr_sys::terminal::set_size(console.slave.as_fd(), size).step("set the terminal's size")?;
         }
         match self.console_socket.take() {
-            None => self.channel.send(&Message::Terminal(console.master)).step("hand over the terminal")?,
+            None => {
+                tty::leave_newlines(console.master.as_fd()).step("configure the terminal")?;
+                self.channel.send(&Message::Terminal(console.master)).step("hand over the terminal")?;
+            }
             Some(socket) => ctr_sys::socket::send_fd(socket.as_fd(), b"/dev/ptmx", console.master.as_fd())
                 .step("send the terminal to the console socket")?,
         }

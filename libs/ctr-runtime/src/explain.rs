@@ -31,7 +31,9 @@ pub(crate) fn find_program(name: &CStr, env: &[CString]) -> Result<CString, Init
         };
     }
     let mut worst = None;
-    for directory in variable(env, "PATH").unwrap_or_default().split(|b| *b == b':') {
+    // An empty entry is the working directory; an empty path has no entries.
+    let path = variable(env, "PATH").filter(|path| !path.is_empty());
+    for directory in path.into_iter().flat_map(|path| path.split(|b| *b == b':')) {
         let directory: &[u8] = if directory.is_empty() { b"." } else { directory };
         let path = Path::new(OsStr::from_bytes(directory)).join(OsStr::from_bytes(name.to_bytes()));
         match refusal(&path) {
@@ -234,6 +236,9 @@ mod tests {
     fn a_program_is_looked_up_in_the_containers_path() {
         let env = [c"PATH=/no/such:/bin:/usr/bin".to_owned()];
         assert_eq!(find_program(c"sh", &env).unwrap(), c"/bin/sh".to_owned());
+        for empty in [&[][..], &[c"PATH=".to_owned()]] {
+            assert_eq!(find_program(c"src", empty).unwrap_err().exec_status, 127); // here, but not looked for here
+        }
         let missing = find_program(c"no-such-program", &env).unwrap_err();
         assert_eq!(missing.step, "exec: \"no-such-program\": executable file not found in $PATH");
         let file = scratch("plain", b"x", 0o644);

@@ -82,7 +82,8 @@ impl Gate {
 
 /// Whether a container waits at its gate: `created`, and not yet `running`.
 pub(crate) fn is_closed(state_dir: &Path) -> bool {
-    state_dir.join(START).exists()
+    // Only the process that waits has it open: a start that was killed has left the file where it was.
+    File::options().write(true).custom_flags(libc::O_NONBLOCK).open(state_dir.join(START)).is_ok()
 }
 
 /// Opens the gate of a created container and waits until its program is executed.

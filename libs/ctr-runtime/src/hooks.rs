@@ -13,7 +13,9 @@ use oci_spec::runtime::Hook;
 use serde_json::Value;
 
 use crate::RuntimeError;
+use crate::plan::Hooks;
 use crate::report::{InitFailure, StepResult};
+use crate::state::State;
 
 /// Runs hooks in order, with the state on their standard input; the first that fails ends it.
 pub(crate) fn run(name: &'static str, hooks: &[Hook], state: &Value) -> Result<(), RuntimeError> {
@@ -34,7 +36,17 @@ pub(crate) fn run(name: &'static str, hooks: &[Hook], state: &Value) -> Result<(
     Ok(())
 }
 
-/// The same in the container's process, whose pid is another one there.
+/// Runs the hooks that come when a container is gone. Their failure is no reason to keep it (runtime-spec,
+/// "Lifecycle", step 13).
+pub(crate) fn run_poststop(hooks: &Hooks, state: &State) {
+    for hook in &hooks.poststop {
+        if let Err(error) = run("poststop", std::slice::from_ref(hook), &state.to_oci("stopped")) {
+            eprintln!("{error}");
+        }
+    }
+}
+
+/// Runs hooks in the container's process, whose pid is another one there.
 pub(crate) fn run_in_container(name: &'static str, hooks: &[Hook], state: &Value) -> StepResult<()> {
     if hooks.is_empty() {
         return Ok(());
@@ -60,7 +72,8 @@ fn run_one(hook: &Hook, state: &Value) -> io::Result<Option<ExitStatus>> {
         command.env(name, value);
     }
     command.stdin(state_on_stdin(state)?).current_dir(Path::new("/"));
-    let child = command.spawn()?;
+    // In the foreground this process reads its signals instead of receiving them.
+    let child = ctr_sys::process::unblock_signals_in(&mut command).spawn()?;
     wait(child, hook.timeout())
 }
 

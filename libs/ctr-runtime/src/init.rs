@@ -7,15 +7,18 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use ctr_sys::process as sys;
+use nix::sys::stat::{Mode, umask};
 
 use crate::beneath::Root;
 use crate::device;
+use crate::finalise;
 use crate::gate::Gate;
 use crate::hooks;
 use crate::launch::Launch;
 use crate::plan::Plan;
 use crate::report::{Channel, InitFailure, Message, Step, StepResult};
 use crate::rootfs::{self, Prepared};
+use crate::tty;
 
 /// What the process needs besides the plan.
 #[derive(Debug)]
@@ -59,7 +62,6 @@ impl Init<'_> {
     }
 
     fn become_container(&mut self) -> StepResult<std::convert::Infallible> {
-        self.launch.note_umask(nix::sys::stat::umask(nix::sys::stat::Mode::empty()));
         if self.plan.namespaces.user.is_some() {
             self.channel.send(&Message::WantsMappings).step("ask for the user namespace's mappings")?;
             self.prepared.root = self.await_go()?;
@@ -70,17 +72,25 @@ impl Init<'_> {
             self.channel.send(&Message::WantsHooks).step("ask for the hooks")?;
             self.await_go()?;
         }
+        // What is made in the root has the modes that it should have.
+        let inherited_umask = umask(Mode::empty());
         let root = self.mount_everything()?;
+        // As runc: a working directory that the image lacks is made. A failure is chdir's to report.
+        let _ = Root(root.as_fd()).make_dir(&self.launch.process.cwd);
+        umask(inherited_umask);
         hooks::run_in_container("createContainer", &self.plan.hooks.create_container, &self.state)?;
         match self.no_pivot {
             false => rootfs::enter(root.as_fd())?,
             true => rootfs::enter_without_pivot(root.as_fd())?,
         }
-        rootfs::finalise(self.plan, Root(root.as_fd()))?;
+        finalise::finalise(self.plan, Root(root.as_fd()))?;
         drop(root);
         self.launch.prepare()?;
         if self.gate.waits() {
-            self.channel.send(&Message::Ready).step("report that the container is created")?;
+            match self.channel.await_record().step("report that the container is created")? {
+                true => {}
+                false => return Err(abandoned()),
+            }
         }
         self.gate.wait()?;
         hooks::run_in_container("startContainer", &self.plan.hooks.start_container, &self.state)?;
@@ -122,9 +132,9 @@ impl Init<'_> {
         let root = Root(fd.as_fd());
         rootfs::mount_all(self.plan, &mut self.prepared, root)?;
         device::populate(self.plan, root)?;
-        if let Some(process) = self.plan.process.as_ref().filter(|process| process.terminal) {
-            let console = device::open_console(root, process.uid)?;
-            if let Some(size) = process.console_size {
+        if self.launch.process.terminal {
+            let console = device::open_console(root, self.launch.process.uid)?;
+            if let Some(size) = self.launch.process.console_size {
                 ctr_sys::terminal::set_size(console.slave.as_fd(), size).step("set the terminal's size")?;
             }
             device::mount_console(root, console.slave.as_fd())?;
@@ -136,7 +146,10 @@ impl Init<'_> {
 
     fn send_terminal(&mut self, master: OwnedFd) -> StepResult<()> {
         match self.console_socket.take() {
-            None => self.channel.send(&Message::Terminal(master)).step("hand over the terminal"),
+            None => {
+                tty::leave_newlines(master.as_fd()).step("configure the terminal")?;
+                self.channel.send(&Message::Terminal(master)).step("hand over the terminal")
+            }
             Some(socket) => ctr_sys::socket::send_fd(socket.as_fd(), b"/dev/ptmx", master.as_fd())
                 .step("send the terminal to the console socket"),
         }
@@ -146,10 +159,14 @@ impl Init<'_> {
         match self.channel.receive() {
             Ok(Some(Message::Go)) => Ok(None),
             Ok(Some(Message::Root(root))) => Ok(Some(root)),
-            // The parent is gone or has given up; there is nobody to report to.
-            _ => Err(InitFailure::finding("the runtime ended while the container was being set up")),
+            _ => Err(abandoned()),
         }
     }
+}
+
+// The parent is gone or has given up; there is nobody to report to.
+fn abandoned() -> InitFailure {
+    InitFailure::finding("the runtime ended while the container was being set up")
 }
 
 /// Becomes uid and gid 0 of the user namespace, whose mappings are there by now.

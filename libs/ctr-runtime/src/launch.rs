@@ -33,33 +33,17 @@ pub(crate) struct Launch {
     /// Where the LSM's label for the program is written, opened while the host's /proc can be reached.
     label: Option<(File, String)>,
     program: CString,
-    /// The umask of the caller, which the program gets unless the config has another.
-    inherited_umask: Mode,
 }
 
 impl Launch {
     pub(crate) fn new(process: ProcessPlan, seccomp: Option<Filter>, keyring: Option<CString>, preserve: u32) -> Self {
         let program = process.args[0].clone();
-        Self {
-            process,
-            seccomp,
-            keyring,
-            preserve_fds: preserve,
-            terminal: None,
-            label: None,
-            program,
-            inherited_umask: Mode::from_bits_truncate(0o022),
-        }
+        Self { process, seccomp, keyring, preserve_fds: preserve, terminal: None, label: None, program }
     }
 
     /// The lowest descriptor that the program does not inherit.
     pub(crate) fn first_own_fd(&self) -> i32 {
         3_i32.saturating_add_unsigned(self.preserve_fds)
-    }
-
-    /// Notes what umask to give back.
-    pub(crate) fn note_umask(&mut self, mask: Mode) {
-        self.inherited_umask = mask;
     }
 
     /// Makes a terminal the process' standard streams and controlling terminal.
@@ -96,6 +80,8 @@ impl Launch {
         if let Some(slave) = self.terminal.take() {
             attach_terminal(slave.as_fd())?;
         }
+        // It opens a file, which a limit may forbid.
+        self.set_home();
         let process = &self.process;
         for &(resource, soft, hard) in &process.rlimits {
             sys::set_rlimit(resource, soft, hard)
@@ -151,31 +137,25 @@ impl Launch {
             self.change_directory()?;
         }
         verify_directory(&self.process.cwd)?;
-        umask(self.process.umask.map_or(self.inherited_umask, Mode::from_bits_truncate));
+        if let Some(mask) = self.process.umask {
+            umask(Mode::from_bits_truncate(mask));
+        }
         ctr_sys::capability::keep_through_setuid(false).step("end keeping the capabilities")?;
-        self.process.capabilities.apply()?;
-        self.set_home();
-        Ok(())
+        self.process.capabilities.apply()
     }
 
     fn change_directory(&self) -> StepResult<()> {
         let cwd = &self.process.cwd;
-        match nix::unistd::chdir(cwd) {
-            // As runc: a working directory that the image lacks is made.
-            Err(nix::errno::Errno::ENOENT) => {
-                std::fs::create_dir_all(cwd).step_with(|| format!("make the working directory {}", cwd.display()))?;
-                nix::unistd::chdir(cwd)
-            }
-            result => result,
-        }
-        .step_with(|| format!("chdir to cwd ({:?}) set in config.json failed", cwd.display().to_string()))
+        let failed = || format!("chdir to cwd ({:?}) set in config.json failed", cwd.display().to_string());
+        nix::unistd::chdir(cwd).step_with(failed)
     }
 
     // Programs expect it; a config without it gets what the container's passwd says.
     fn set_home(&mut self) {
-        if !self.process.env.iter().any(|entry| entry.as_bytes().starts_with(b"HOME=")) {
+        if variable(&self.process.env, "HOME").is_none_or(<[u8]>::is_empty) {
             let home = home_of(self.process.uid).unwrap_or_else(|| PathBuf::from("/"));
             if let Ok(entry) = CString::new(format!("HOME={}", home.display())) {
+                self.process.env.retain(|entry| entry.as_bytes() != b"HOME=");
                 self.process.env.push(entry);
             }
         }

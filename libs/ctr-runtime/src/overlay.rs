@@ -18,6 +18,25 @@ use crate::plan::MountOptions;
 use crate::report::{InitFailure, Step, StepResult};
 use crate::rootfs::open_directory;
 
+#[derive(serde::Deserialize)]
+struct MountsFile {
+    mounts: Vec<Mount>,
+}
+
+/// Reads how the container mounts its own root; a bundle that says nothing of it has a directory.
+pub(crate) fn read_layers(bundle: &Path) -> Result<Vec<Mount>, RuntimeError> {
+    let path = bundle.join("mounts.json");
+    match std::fs::read(&path) {
+        Ok(bytes) => {
+            let file: MountsFile =
+                serde_json::from_slice(&bytes).map_err(|source| RuntimeError::Json { path, source })?;
+            Ok(file.mounts)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(RuntimeError::io("read", &path)(error)),
+    }
+}
+
 /// Mounts each of `layers` on top of the one before; the result is detached except for what is below.
 pub(crate) fn mount_layers(
     layers: &[Mount],
@@ -25,6 +44,10 @@ pub(crate) fn mount_layers(
     user_namespace: Option<BorrowedFd<'_>>,
 ) -> StepResult<OwnedFd> {
     let (last, below) = layers.split_last().ok_or_else(|| InitFailure::finding("mounts.json has no mounts"))?;
+    if user_namespace.is_some() && !below.is_empty() {
+        // They would be attached where the caller is, which is the host.
+        return Err(InitFailure::finding("mounts.json has several mounts: a user namespace takes one"));
+    }
     for layer in below {
         let tree = mount_layer(layer, target, user_namespace)?;
         mount::move_mount(tree.as_fd(), target.as_fd()).step("attach a mount of mounts.json")?;
@@ -137,6 +160,8 @@ fn mount_by_string(
     // The magic link still leads below the new mount; only the path reaches it.
     let path = std::fs::read_link(&place).step_with(failed)?;
     let tree = mount::clone_tree(AT_FDCWD, &path, false).step_with(failed)?;
+    // This may be the host's mount namespace.
+    nix::mount::umount2(&path, nix::mount::MntFlags::MNT_DETACH).step_with(failed)?;
     let change = Attributes { set: options.attributes.set, ..Attributes::default() };
     mount::set_attributes(tree.as_fd(), false, change).step_with(failed)?;
     Ok(tree)

@@ -41,7 +41,7 @@ pub struct Plan {
     pub sysctl: Vec<(String, String)>,
     pub cgroup: CgroupPlan,
     pub seccomp: Option<Filter>,
-    /// Absent: `create` makes a container that cannot be started (runtime-spec, "process").
+    /// Absent in a config that is only read; `create` needs it.
     pub process: Option<ProcessPlan>,
     pub hooks: Hooks,
 }
@@ -134,7 +134,8 @@ impl RootfsPlan {
 }
 
 impl Hooks {
-    fn new(spec: &Spec) -> Result<Self, RuntimeError> {
+    /// Takes the hooks of a config.
+    pub fn new(spec: &Spec) -> Result<Self, RuntimeError> {
         let Some(hooks) = spec.hooks() else { return Ok(Self::default()) };
         let checked = |name: &str, hooks: &Option<Vec<Hook>>| {
             let hooks = hooks.clone().unwrap_or_default();

@@ -96,7 +96,8 @@ pub(crate) enum Message {
     WantsHooks,
     /// From the child: the master of its terminal.
     Terminal(OwnedFd),
-    /// From the child: everything is set up but the program is not yet executed.
+    /// From the child: everything is set up but the program is not yet executed. It is answered, so that
+    /// no process waits for a start that nothing is recorded of.
     Ready,
     /// From the child: a step failed, and the process ends.
     Failed(InitFailure),
@@ -136,6 +137,15 @@ impl Channel {
             }
         }
         Ok(())
+    }
+
+    /// Says that the process is ready, and waits until that is recorded; `false`: there is nobody to record
+    /// it. A seccomp profile may be in force by now, and these two calls are what every one allows.
+    pub(crate) fn await_record(&self) -> io::Result<bool> {
+        nix::unistd::write(&self.0, b"R")?;
+        let mut answer = [0];
+        let n = nix::unistd::read(&self.0, &mut answer)?;
+        Ok(answer[..n] == *b"G")
     }
 
     /// Waits for the next message. `None`: the other end is closed.

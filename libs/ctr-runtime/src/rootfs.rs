@@ -21,9 +21,10 @@ use nix::unistd::{fchdir, pivot_root, symlinkat};
 
 use crate::beneath::{Root, is_dir};
 use crate::cgroup::Cgroup;
+use crate::copy_up;
 use crate::overlay;
 use crate::plan::{MountKind, MountPlan, Plan};
-use crate::report::{InitFailure, Step, StepResult};
+use crate::report::{Step, StepResult};
 
 /// What the parent has prepared for the mounts, since the container's process may not be able to.
 #[derive(Debug, Default)]
@@ -70,12 +71,8 @@ impl CgroupMount {
 /// Makes this process' mounts its own and mounts the root. Returns the root.
 pub(crate) fn mount_root(plan: &Plan, prepared: &mut Prepared) -> StepResult<OwnedFd> {
     // pivot_root refuses shared mounts, and what happens in the container must not reach the host.
-    let propagation = match plan.rootfs.propagation {
-        Some((flag, _)) if flag == MsFlags::MS_PRIVATE.bits() => MsFlags::MS_PRIVATE,
-        _ => MsFlags::MS_SLAVE,
-    };
     let nothing = None::<&str>;
-    nix::mount::mount(nothing, "/", nothing, propagation | MsFlags::MS_REC, nothing)
+    nix::mount::mount(nothing, "/", nothing, host_propagation(plan) | MsFlags::MS_REC, nothing)
         .step("change the propagation of the host's mounts")?;
     let path = &plan.rootfs.path;
     let failed = || format!("attach the rootfs {}", path.display());
@@ -107,6 +104,21 @@ pub(crate) fn make_root(
     }
 }
 
+// What the container's copies of the host's mounts become: the host's events reach them, or nothing does.
+fn host_propagation(plan: &Plan) -> MsFlags {
+    match plan.rootfs.propagation {
+        Some((flag, _)) if flag == MsFlags::MS_PRIVATE.bits() => MsFlags::MS_PRIVATE,
+        _ => MsFlags::MS_SLAVE,
+    }
+}
+
+/// Takes a copy of mounts, made in the host's mount namespace, out of their peer groups: else what is mounted
+/// below it in the container would appear on the host.
+pub(crate) fn leave_peers(plan: &Plan, tree: BorrowedFd<'_>) -> io::Result<()> {
+    let change = Attributes { propagation: host_propagation(plan).bits(), ..Attributes::default() };
+    mount::set_attributes(tree, true, change)
+}
+
 pub(crate) fn open_directory(path: &Path) -> nix::Result<OwnedFd> {
     open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
 }
@@ -130,6 +142,7 @@ fn mount_one(planned: &MountPlan, bind: Option<OwnedFd>, cgroups: &[CgroupMount]
                 .step_with(|| format!("bind {} to {}", source.display(), shown()))?,
         },
         MountKind::Cgroup => return mount_cgroups(planned, cgroups, root),
+        MountKind::New { fstype, source } if fstype == "tmpfs" => new_tmpfs(source, planned, root)?,
         MountKind::New { fstype, source } => new_file_system(fstype, source, planned)?,
     };
     let target = mount_target(planned, root, &detached)?;
@@ -178,10 +191,29 @@ fn mount_target(planned: &MountPlan, root: Root<'_>, detached: &OwnedFd) -> Step
     .step_with(failed)
 }
 
-fn new_file_system(fstype: &str, source: &str, planned: &MountPlan) -> StepResult<OwnedFd> {
-    if planned.options.copy_up {
-        return Err(InitFailure::finding("tmpcopyup is not supported"));
+// As runc: it has the mode of the directory that it covers, unless the config has another.
+fn new_tmpfs(source: &str, planned: &MountPlan, root: Root<'_>) -> StepResult<OwnedFd> {
+    let options = &planned.options;
+    let failed = || format!("mount tmpfs to /{}", planned.destination.display());
+    let covered = root.open(&planned.destination, OFlag::O_PATH | OFlag::O_DIRECTORY).ok();
+    let mut data = options.data.clone();
+    if let Some(covered) = covered.as_ref().filter(|_| !data.iter().any(|option| option.starts_with("mode="))) {
+        data.push(format!("mode={:o}", fstat(covered).step_with(failed)?.st_mode & 0o7777));
     }
+    let read_only = options.attributes.set & MOUNT_ATTR_RDONLY;
+    let tmpfs = create_file_system("tmpfs", source, &data, options.attributes.set & !read_only);
+    let tmpfs = tmpfs.map_err(|(_, error)| error).step_with(failed)?;
+    if let Some(covered) = covered.filter(|_| options.copy_up) {
+        let copied = copy_up::copy(covered.as_fd(), tmpfs.as_fd());
+        copied.step_with(|| format!("copy /{} to its tmpfs", planned.destination.display()))?;
+    }
+    if read_only != 0 {
+        mount::make_read_only(&tmpfs).step_with(failed)?;
+    }
+    Ok(tmpfs)
+}
+
+fn new_file_system(fstype: &str, source: &str, planned: &MountPlan) -> StepResult<OwnedFd> {
     match create_file_system(fstype, source, &planned.options.data, planned.options.attributes.set) {
         // Without a network or ipc namespace of its own, a user namespace may not mount these anew.
         Err((_, error)) if error.raw_os_error() == Some(libc::EPERM) && matches!(fstype, "sysfs" | "mqueue") => {
@@ -199,7 +231,8 @@ fn new_file_system(fstype: &str, source: &str, planned: &MountPlan) -> StepResul
     }
 }
 
-fn create_file_system(
+/// Makes a file system, not yet attached; what fails comes with the kernel's complaint, if it has one.
+pub(crate) fn create_file_system(
     fstype: &str,
     source: &str,
     data: &[String],
@@ -270,82 +303,6 @@ pub(crate) fn enter_without_pivot(root: BorrowedFd<'_>) -> StepResult<()> {
     nix::mount::mount(Some("."), "/", nothing, MsFlags::MS_MOVE, nothing).step("move the rootfs to /")?;
     nix::unistd::chroot(".").step("chroot")?;
     nix::unistd::chdir("/").step("change to /")
-}
-
-/// Gives the root its propagation and takes away what the container may not write or see.
-pub(crate) fn finalise(plan: &Plan, root: Root<'_>) -> StepResult<()> {
-    if let Some((propagation, recursive)) = plan.rootfs.propagation {
-        let change = Attributes { propagation, ..Attributes::default() };
-        mount::set_attributes(root.0, recursive, change).step("set the propagation of the rootfs")?;
-    }
-    if plan.rootfs.readonly {
-        mount::make_read_only(root.0).step("make the rootfs read-only")?;
-    }
-    for path in &plan.readonly_paths {
-        make_path_readonly(root, path).step_with(|| format!("make {} read-only", path.display()))?;
-    }
-    mask_paths(root, &plan.masked_paths)
-}
-
-fn make_path_readonly(root: Root<'_>, path: &Path) -> io::Result<()> {
-    let target = match root.open(path, OFlag::O_PATH) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        result => result?,
-    };
-    let tree = mount::clone_tree(target.as_fd(), Path::new(""), true)?;
-    mount::make_read_only(tree.as_fd())?;
-    mount::move_mount(tree.as_fd(), target.as_fd())
-}
-
-// A file is covered with /dev/null, a directory with an empty one: the same one for all, because every
-// further superblock makes memory reclaim of the whole machine slower.
-fn mask_paths(root: Root<'_>, paths: &[PathBuf]) -> StepResult<()> {
-    let mut null: Option<OwnedFd> = None;
-    let mut empty: Option<OwnedFd> = None;
-    for path in paths {
-        let failed = || format!("mask {}", path.display());
-        let target = match root.open(path, OFlag::O_PATH) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            result => result.step_with(failed)?,
-        };
-        let cover = match is_dir(&target).step_with(failed)? {
-            false => {
-                if null.is_none() {
-                    null = Some(open_null(root)?);
-                }
-                null.as_ref()
-            }
-            true if empty.is_some() => empty.as_ref(),
-            true => {
-                let first = empty_directory().step_with(failed)?;
-                mount::move_mount(first.as_fd(), target.as_fd()).step_with(failed)?;
-                empty = Some(first);
-                continue;
-            }
-        };
-        let cover = cover.expect("made above").as_fd();
-        let tree = mount::clone_tree(cover, Path::new(""), false).step_with(failed)?;
-        mount::move_mount(tree.as_fd(), target.as_fd()).step_with(failed)?;
-    }
-    Ok(())
-}
-
-fn empty_directory() -> io::Result<OwnedFd> {
-    let data = ["nr_blocks=1".to_owned(), "nr_inodes=1".to_owned()];
-    let attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
-    create_file_system("tmpfs", "tmpfs", &data, attributes).map_err(|(_, error)| error)
-}
-
-// The image could have put anything at /dev/null (CVE-2025-31133).
-fn open_null(root: Root<'_>) -> StepResult<OwnedFd> {
-    let null = root.open_plain(Path::new("dev/null"), OFlag::O_PATH).step("open /dev/null")?;
-    let status = fstat(&null).step("stat /dev/null")?;
-    let is_null = status.st_rdev == nix::sys::stat::makedev(1, 3)
-        && nix::sys::stat::SFlag::from_bits_truncate(status.st_mode).contains(nix::sys::stat::SFlag::S_IFCHR);
-    match is_null {
-        true => Ok(null),
-        false => Err(InitFailure::finding("the container's /dev/null is not the null device")),
-    }
 }
 
 /// Makes a symlink in a directory in place of whatever is there.

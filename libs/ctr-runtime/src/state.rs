@@ -4,22 +4,23 @@
 //! ```text
 //! <root>/<id>/state.json    what this container is; replaced as a whole
 //!             config.json   the bundle's config as it was at create
-//!             lock          held while something changes the container
 //!             exec.fifo     there while it is created and not yet started
 //!             report.fifo   what fails between start and execution
 //! ```
 //!
-//! Making the directory claims the id. state.json is written before anything is made, with the cgroups
-//! that are going to be, so that `delete --force` can clear up after a runtime that was killed.
+//! Making the directory claims the id; it is locked while something changes the container. state.json is
+//! written before anything is made, with the cgroups that are going to be, so that `delete --force` can clear
+//! up after a runtime that was killed.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use ctr_record::{TaskStatus, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::RuntimeError;
 use crate::cgroup::Cgroup;
@@ -44,6 +45,25 @@ pub struct State {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     pub cgroup: Cgroup,
+    /// Whether the cgroup was made: before that, what is in its place may be another's.
+    pub cgroup_is_made: bool,
+}
+
+impl State {
+    /// What `state` prints and hooks are told (runtime-spec, "State").
+    pub(crate) fn to_oci(&self, status: &str) -> Value {
+        let mut object = json!({
+            "ociVersion": self.oci_version,
+            "id": self.id,
+            "pid": self.pid,
+            "status": status,
+            "bundle": self.bundle,
+        });
+        if !self.annotations.is_empty() {
+            object["annotations"] = json!(self.annotations);
+        }
+        object
+    }
 }
 
 /// A container's directory in the state root.
@@ -94,16 +114,20 @@ impl ContainerDir {
         self.path.join("config.json")
     }
 
-    /// Waits until nobody else changes the container. Held until the file is dropped.
+    /// Waits until nobody else changes the container. Held until the file, its directory, is dropped.
     pub(crate) fn lock(&self) -> Result<File, RuntimeError> {
-        let path = self.path.join("lock");
-        let file = File::options().write(true).create(true).truncate(false).open(&path);
-        let file = file.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => RuntimeError::NotFound(self.id.clone()),
-            _ => RuntimeError::io("open", &path)(error),
-        })?;
-        file.lock().map_err(RuntimeError::io("lock", &path))?;
-        Ok(file)
+        loop {
+            let dir = File::open(&self.path).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => RuntimeError::NotFound(self.id.clone()),
+                _ => RuntimeError::io("open", &self.path)(error),
+            })?;
+            dir.lock().map_err(RuntimeError::io("lock", &self.path))?;
+            // Who held it before may have deleted the container, and somebody made another of its id.
+            let held = dir.metadata().map_err(RuntimeError::io("read", &self.path))?;
+            if fs::metadata(&self.path).is_ok_and(|there| (there.dev(), there.ino()) == (held.dev(), held.ino())) {
+                return Ok(dir);
+            }
+        }
     }
 
     /// Writes state.json.

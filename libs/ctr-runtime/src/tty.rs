@@ -3,11 +3,14 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use ctr_sys::terminal::Size;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::poll::{PollFd, PollFlags};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+
+use crate::plan::ProcessPlan;
 
 /// How much one direction may hold back for a slow reader.
 const MAX_PENDING: usize = 64 << 10;
@@ -39,10 +42,6 @@ impl Proxy {
     /// Takes over the own terminal, if standard input is one, until [`finish`](Self::finish).
     pub(crate) fn start(master: OwnedFd) -> io::Result<Self> {
         set_nonblocking(&master)?;
-        // Newlines are translated once, by the own terminal.
-        let mut settings = tcgetattr(&master)?;
-        settings.output_flags.remove(OutputFlags::ONLCR);
-        tcsetattr(&master, SetArg::TCSANOW, &settings)?;
         let stdin = io::stdin().as_fd().try_clone_to_owned()?;
         let saved = match nix::unistd::isatty(&stdin)? {
             true => {
@@ -116,15 +115,19 @@ impl Proxy {
 
     /// Brings out what is left in the terminal and gives the own one its settings back.
     pub(crate) fn finish(mut self) {
-        while self.master_open || !self.to_output.is_empty() {
-            let before = (self.master_open, self.to_output.len());
-            if self.master_open {
-                self.master_open = read_some(&mut self.master, &mut self.to_output) && !self.to_output.is_empty();
-            }
-            write_some(&mut self.output, &mut self.to_output);
-            if before == (self.master_open, self.to_output.len()) {
+        // More than a terminal holds: who goes on writing to it now is not waited for.
+        const READS: usize = 64;
+        for _ in 0..READS {
+            let before = self.to_output.len();
+            let more = self.master_open && read_some(&mut self.master, &mut self.to_output);
+            if !more || self.to_output.len() == before {
                 break;
             }
+        }
+        while !self.to_output.is_empty() {
+            let mut output = [PollFd::new(self.output.as_fd(), PollFlags::POLLOUT)];
+            let _ = poll(&mut output, PollTimeout::NONE);
+            write_some(&mut self.output, &mut self.to_output);
         }
     }
 }
@@ -135,6 +138,21 @@ impl Drop for Proxy {
             let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, saved);
         }
     }
+}
+
+/// Prepares a container's terminal for a proxy, before anything is written to it: newlines are translated
+/// once, by the own terminal.
+pub(crate) fn leave_newlines(terminal: BorrowedFd<'_>) -> nix::Result<()> {
+    let mut settings = tcgetattr(terminal)?;
+    settings.output_flags.remove(OutputFlags::ONLCR);
+    tcsetattr(terminal, SetArg::TCSANOW, &settings)
+}
+
+/// The size that a process' terminal begins with: the config's, or that of the own terminal, if the process
+/// is to use it.
+pub(crate) fn first_size(process: &ProcessPlan, foreground: bool) -> Option<Size> {
+    let own = || ctr_sys::terminal::size(io::stdin().as_fd()).ok();
+    process.console_size.or_else(|| if process.terminal && foreground { own() } else { None })
 }
 
 // `false`: there will be nothing more.

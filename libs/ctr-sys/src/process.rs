@@ -4,6 +4,8 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -114,13 +116,25 @@ pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// In a process made by [`spawn`]: closes every descriptor from `first` up that is not in `keep`.
+/// Whether a descriptor is open and was inherited through exec: what this program opens itself is
+/// close-on-exec.
+pub fn is_inherited(fd: RawFd) -> bool {
+    // SAFETY: F_GETFD takes and returns plain integers; a bad number is EBADF.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) == 0 }
+}
+
+/// In a process made by [`spawn`]: closes every descriptor that is not in `keep`, but for the standard
+/// streams and for those below `first` that this program was given.
 ///
 /// A copy of a process holds its parent's ends of pipes and its parent's locks, and would keep both alive.
 /// The values that own them here belong to the parent's stack frames, which never run again in the copy:
 /// nothing of them is used or dropped. What `main` itself uses must be in `keep`.
 pub fn close_inherited(first: RawFd, keep: &mut [RawFd]) -> io::Result<()> {
     keep.sort_unstable();
+    // What this program opened itself may have got one of these numbers.
+    for fd in (libc::STDERR_FILENO + 1..first).filter(|fd| !keep.contains(fd) && !is_inherited(*fd)) {
+        close_between(fd, fd)?;
+    }
     let mut from = first;
     for &fd in keep.iter().filter(|fd| **fd >= first) {
         close_between(from, fd - 1)?;
@@ -183,6 +197,14 @@ pub fn parse_signal(text: &str) -> Option<i32> {
         return Some(libc::SIGRTMAX() - offset).filter(|n| offset >= 0 && *n >= libc::SIGRTMIN());
     }
     format!("SIG{name}").parse::<Signal>().ok().map(|signal| signal as i32)
+}
+
+/// Lets a command begin with no signal blocked, whatever this process blocks.
+pub fn unblock_signals_in(command: &mut Command) -> &mut Command {
+    let unblock = || Ok(nix::sys::signal::SigSet::empty().thread_set_mask()?);
+    // SAFETY: between fork and exec it makes one call that is async-signal-safe, and touches no memory but
+    // its own stack.
+    unsafe { command.pre_exec(unblock) }
 }
 
 /// Sets a resource limit of this process; `resource` is an `RLIMIT_*`.
@@ -289,5 +311,14 @@ mod tests {
         for bad in ["", "0", "65", "-1", "NOPE", "SIG", "RTMIN+99", "RTMIN-1", "9x"] {
             assert_eq!(parse_signal(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_command_begins_with_no_signal_blocked() {
+        let blocked = nix::sys::signal::SigSet::all();
+        let before = blocked.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_SETMASK).unwrap();
+        let status = unblock_signals_in(Command::new("sh").args(["-c", "kill -TERM $$"])).status();
+        before.thread_set_mask().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status.unwrap()), Some(libc::SIGTERM));
     }
 }

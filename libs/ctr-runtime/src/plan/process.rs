@@ -77,6 +77,11 @@ impl ProcessPlan {
             None => None,
         };
         let user = process.user();
+        // The system calls take it for "leave it as it is", which is root.
+        let groups = user.additional_gids().clone().unwrap_or_default();
+        if [user.uid(), user.gid()].iter().chain(&groups).any(|id| *id == u32::MAX) {
+            return Err(refuse("user", &format!("{} is nobody's id", u32::MAX)));
+        }
         Ok(Self {
             args,
             env: environment(process.env().as_deref().unwrap_or_default())?,
@@ -86,7 +91,7 @@ impl ProcessPlan {
             uid: user.uid(),
             gid: user.gid(),
             umask: user.umask(),
-            groups: user.additional_gids().clone().unwrap_or_default(),
+            groups,
             capabilities: process.capabilities().as_ref().map(CapabilitySets::plan).unwrap_or_default(),
             rlimits: rlimits(process)?,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
@@ -231,6 +236,9 @@ mod tests {
             ("env", json!(["NOVALUE"])),
             ("env", json!(["=x"])),
             ("cwd", json!("relative")),
+            ("user", json!({"uid": u32::MAX, "gid": 0})),
+            ("user", json!({"uid": 0, "gid": u32::MAX})),
+            ("user", json!({"uid": 0, "gid": 0, "additionalGids": [u32::MAX]})),
             ("rlimits", json!([{"type": "RLIMIT_CPU", "soft": 2, "hard": 1}])),
             (
                 "rlimits",

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The parent's side of a container's set-up: what its process cannot do for itself.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use ctr_record::Mount;
+use nix::unistd::Pid;
+
+use crate::create::Opening;
+use crate::plan::Plan;
+use crate::report::{Channel, Message};
+use crate::state::State;
+use crate::{RuntimeError, fate, hooks, rootfs, user_namespace};
+
+/// Answers the container's process until it waits at its gate or, opened at once, runs its program. Returns
+/// the master of its terminal, if it hands one over.
+pub(crate) fn serve(
+    channel: &Channel,
+    plan: &Plan,
+    layers: &[Mount],
+    state: &State,
+    opening: Opening,
+) -> Result<Option<OwnedFd>, RuntimeError> {
+    let pid = Pid::from_raw(state.pid);
+    let mut terminal = None;
+    loop {
+        let answer = match channel.receive().map_err(RuntimeError::call("hear from the container's process"))? {
+            Some(Message::WantsMappings) => {
+                let user = plan.namespaces.user.as_ref().expect("only a new user namespace asks");
+                user_namespace::write_mappings(state.pid, user)?;
+                match ctr_sys::process::is_root() {
+                    true => Message::Root(make_root_for(state.pid, plan, layers)?),
+                    false => Message::Go,
+                }
+            }
+            Some(Message::WantsHooks) => {
+                let told = state.to_oci("creating");
+                hooks::run("prestart", &plan.hooks.prestart, &told)?;
+                hooks::run("createRuntime", &plan.hooks.create_runtime, &told)?;
+                Message::Go
+            }
+            Some(Message::Terminal(fd)) => {
+                terminal = Some(fd);
+                continue;
+            }
+            Some(Message::Ready) => match channel.send(&Message::Go) {
+                Ok(()) => return Ok(terminal),
+                Err(_) => return Err(RuntimeError::Died(fate::how_it_died(pid))),
+            },
+            Some(Message::Failed(failure)) => return Err(failure.into()),
+            Some(Message::Go | Message::Root(_)) => continue,
+            None if opening == Opening::Later => return Err(RuntimeError::Died(fate::how_it_died(pid))),
+            None => return fate::check_executed(pid).map(|()| terminal),
+        };
+        // If it has ended meanwhile, the next message says how.
+        let _ = channel.send(&answer);
+    }
+}
+
+// A state directory is closed to everybody but its owner, so root puts together what the container's
+// user could not reach.
+fn make_root_for(pid: i32, plan: &Plan, layers: &[Mount]) -> Result<OwnedFd, RuntimeError> {
+    let path = PathBuf::from(format!("/proc/{pid}/ns/user"));
+    let user_namespace = File::open(&path).map_err(RuntimeError::io("open", &path))?;
+    let failed = |errno: nix::errno::Errno| RuntimeError::io("open the rootfs", &plan.rootfs.path)(errno.into());
+    let target = rootfs::open_directory(&plan.rootfs.path).map_err(failed)?;
+    let root = rootfs::make_root(&target, layers, Some(user_namespace.as_fd()))?;
+    rootfs::leave_peers(plan, root.as_fd())
+        .map_err(RuntimeError::io("change the propagation of the rootfs", &plan.rootfs.path))?;
+    Ok(root)
+}
+
+/// Gives a process the badness that the config asks for, or that of the container's first one.
+pub(crate) fn set_oom_score(score: Option<i32>, pid: Pid) -> Result<(), RuntimeError> {
+    let Some(score) = score else { return Ok(()) };
+    let path = PathBuf::from(format!("/proc/{pid}/oom_score_adj"));
+    match fs::write(&path, score.to_string()) {
+        // Lowering it takes CAP_SYS_RESOURCE, which a runtime without root does not have.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !ctr_sys::process::is_root() => Ok(()),
+        result => result.map_err(RuntimeError::io("write", &path)),
+    }
+}
