@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The tools as users run them: one file per behaviour, one test per claim.
+
+mod bundle;
+mod cli;
+mod container;
+mod debian;
+mod docker_registry;
+mod events;
+mod full_disk;
+mod hardening_layer;
+mod hardening_registry;
+mod hardening_runtime;
+mod harness;
+mod interrupted;
+mod killed;
+mod pipeline;
+mod pull;
+mod run;
+mod runtime;
+mod runtime_lifecycle;
+mod sched;
+mod shim;
+mod task;
+mod unpack;
+mod verbs;
+
+#[test]
+fn every_file_of_this_directory_is_a_part_of_it() {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e");
+    let main = std::fs::read_to_string(dir.join("main.rs")).unwrap();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let module = name.strip_suffix(".rs").unwrap();
+        assert!(module == "main" || main.contains(&format!("\nmod {module};\n")), "{name} is forgotten");
+    }
+}
