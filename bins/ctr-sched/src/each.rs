@@ -88,8 +88,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
     }
     match seen_any {
         true => Ok(ExitCode::from(first_failure)),
-        false => Err(Error::new(ErrorKind::Invalid, "no record on standard input")
-            .with_hint("the tool before this one may have failed")),
+        false => Err(ctr_cli::no_record()),
     }
 }
 

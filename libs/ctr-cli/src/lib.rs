@@ -10,6 +10,6 @@ mod start;
 mod state;
 
 pub use error::{Context, Error};
-pub use records::{emit, filter_records, read_lines, read_records, single_record};
+pub use records::{emit, filter_records, no_record, read_lines, read_records, single_record};
 pub use start::{render, run, run_with};
 pub use state::StateArgs;

@@ -29,10 +29,7 @@ pub fn read_lines(expected: &'static str) -> Result<impl Iterator<Item = Result<
 /// The one record on standard input; more or fewer are an error.
 pub fn single_record() -> Result<Record, Error> {
     let mut records = read_records()?;
-    let record = records.next().ok_or_else(|| {
-        Error::new(ErrorKind::Invalid, "no record on standard input")
-            .with_hint("the tool before this one may have failed")
-    })??;
+    let record = records.next().ok_or_else(no_record)??;
     match records.next() {
         None => Ok(record),
         Some(_) => Err(Error::new(ErrorKind::Invalid, "more than one record on standard input")
@@ -40,16 +37,27 @@ pub fn single_record() -> Result<Record, Error> {
     }
 }
 
+/// What a tool says that was to be given a record and got none.
+pub fn no_record() -> Error {
+    Error::new(ErrorKind::Invalid, "no record on standard input").with_hint("the tool before this one may have failed")
+}
+
 /// Passes each record on standard input through `filter` and prints the result, in order.
 ///
 /// A record that fails is reported and left out; the others go on. The exit code is the first failure's.
+/// No record at all is a failure too: most shells keep only the status of a pipeline's last program, so the
+/// failure of the first one has to travel down.
 pub fn filter_records(
     tool: &str,
     state: &StateArgs,
     mut filter: impl FnMut(Record) -> Result<Vec<Record>, Error>,
 ) -> Result<ExitCode, Error> {
     let mut code = ExitCode::SUCCESS;
-    for record in read_records()? {
+    let mut records = read_records()?.peekable();
+    if records.peek().is_none() {
+        return Err(no_record());
+    }
+    for record in records {
         let results = record.and_then(|record| {
             state.check(&record)?;
             filter(record)
