@@ -73,7 +73,8 @@ fn the_death_of_the_caller_its_shell_and_its_terminal_changes_nothing() {
     let id = world.id("t");
     let record = world.bundle(&world.busybox(None), &id, &[], &["sh", "-c", "sleep 0.5; echo survived; exit 3"]);
     fs::write(world.dir().join("record"), record).unwrap();
-    let shell = world.sh("ctr-shim < record > started; echo up; sleep 1000");
+    // One process to the end: another would outlive it wherever the whole run ignores hang-ups (nohup).
+    let shell = world.sh("ctr-shim < record > started; echo up; exec sleep 1000");
     let mut terminal = ctr_tests::pty::Terminal::open(shell, 24, 80);
     terminal.expect("up");
     // The session's leader is killed and its terminal hangs up.
