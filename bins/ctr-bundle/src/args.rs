@@ -137,7 +137,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PATH|none", help_heading = "Security")]
     pub readonly_path: Vec<String>,
 
-    /// Cgroup of the container [default: /ctr/NAMESPACE/ID]
+    /// Cgroup of the container [default: /ctr-ID, with @NAMESPACE for any but default]
     #[arg(long, value_name = "PATH", help_heading = "Resources")]
     pub cgroup_path: Option<String>,
     /// Memory limit, as 256M

@@ -29,6 +29,15 @@ pub(crate) const CAPABILITIES: [&str; 14] = [
     "CAP_AUDIT_WRITE",
 ];
 
+// Directly below the root: a directory that containers shared would stay when the last of them is gone.
+// An id has no @, so no two namespaces meet.
+fn cgroups_path(namespace: &str, id: &str) -> String {
+    match namespace {
+        "default" => format!("/ctr-{id}"),
+        other => format!("/ctr-{id}@{other}"),
+    }
+}
+
 /// The default config.json of a container.
 pub(crate) fn default_spec(namespace: &str, id: &str) -> Value {
     json!({
@@ -49,7 +58,7 @@ pub(crate) fn default_spec(namespace: &str, id: &str) -> Value {
         "root": {"path": "rootfs"},
         "mounts": mounts(),
         "linux": {
-            "cgroupsPath": format!("/ctr/{namespace}/{id}"),
+            "cgroupsPath": cgroups_path(namespace, id),
             "resources": {"devices": device_rules()},
             "namespaces": [
                 {"type": "pid"},

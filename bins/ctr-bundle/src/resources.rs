@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn the_cgroup_is_where_the_flag_says() {
-        let mut spec = json!({"linux": {"cgroupsPath": "/ctr/default/x"}});
+        let mut spec = json!({"linux": {"cgroupsPath": "/ctr-x"}});
         set_cgroup_path(&mut spec, &Args::try_parse_from(["ctr-bundle"]).unwrap());
         assert_eq!(spec["linux"].get("cgroupsPath").is_some(), ctr_sys::process::is_root());
         set_cgroup_path(&mut spec, &Args::try_parse_from(["ctr-bundle", "--cgroup-path", "/y"]).unwrap());

@@ -108,7 +108,7 @@ fn a_record_becomes_a_bundle() {
     assert_eq!(config["process"]["cwd"], "/srv");
     if ctr_sys::process::is_root() {
         assert_eq!(config["process"]["user"], json!({"uid": 10, "gid": 20, "additionalGids": [20]}));
-        assert_eq!(config["linux"]["cgroupsPath"], "/ctr/default/web");
+        assert_eq!(config["linux"]["cgroupsPath"], "/ctr-web");
     } else {
         assert_eq!(config["process"]["user"], json!({"uid": 10, "gid": 20}));
     }

@@ -47,7 +47,7 @@ pub fn remove_abandoned_cgroups(config: &[u8], id: &str) {
     let config = serde_json::from_slice::<Config>(config).ok();
     let Some(path) = config.and_then(|config| config.linux?.cgroups_path) else { return };
     let plain = path.components().skip(1).all(|part| matches!(part, Component::Normal(_)));
-    if !path.is_absolute() || !plain || path.file_name() != Some(OsStr::new(id)) {
+    if !path.is_absolute() || !plain || !path.file_name().is_some_and(|name| is_named_for(name, id)) {
         return;
     }
     let Ok(mountinfo) = fs::read("/proc/self/mountinfo") else { return };
@@ -56,6 +56,13 @@ pub fn remove_abandoned_cgroups(config: &[u8], id: &str) {
             remove_cgroup(&directory);
         }
     }
+}
+
+// By its id, as containerd does it, or as ctr-bundle does: `ctr-ID` or `ctr-ID@NAMESPACE`.
+fn is_named_for(name: &OsStr, id: &str) -> bool {
+    let Some(name) = name.to_str() else { return false };
+    let own = name.strip_prefix("ctr-").and_then(|rest| rest.split('@').next());
+    name == id || own == Some(id)
 }
 
 fn remove_cgroup(directory: &Path) {
@@ -185,5 +192,14 @@ mod tests {
     fn a_process_in_the_root_has_no_cgroup_of_its_own() {
         assert!(locate("4:memory:/\n0::/\n", HYBRID).is_empty());
         assert!(locate("9:pids:/elsewhere\n", HYBRID).is_empty(), "not below what is mounted");
+    }
+
+    #[test]
+    fn a_cgroup_is_a_containers_own_by_its_name() {
+        for (name, own) in
+            [("web", true), ("ctr-web", true), ("ctr-web@ci", true), ("ctr-web-1", false), ("ctr", false)]
+        {
+            assert_eq!(is_named_for(OsStr::new(name), "web"), own, "{name}");
+        }
     }
 }
