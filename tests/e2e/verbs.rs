@@ -294,6 +294,21 @@ fn a_terminal_without_a_place_to_go_is_refused() {
 }
 
 #[test]
+fn a_damaged_state_does_not_hide_other_containers() {
+    need!(Need::Root, Need::Busybox);
+    let scene = Scene::new(&["sleep", "1000"]);
+    scene.run_detached(&[]);
+    let damaged = scene.world.run_root().join("damaged");
+    fs::create_dir(&damaged).unwrap();
+    fs::write(damaged.join("state.json"), "{").unwrap();
+    let listed = scene.runtime(&["list", "--quiet"]).run().success();
+    assert_eq!(listed.stdout, format!("{}\n", scene.id));
+    assert!(listed.stderr.contains("damaged"), "{}", listed.stderr);
+    scene.delete();
+    fs::remove_dir_all(damaged).unwrap();
+}
+
+#[test]
 fn errors_go_to_the_log_in_runcs_form() {
     let world = World::create();
     let args = ["--log", "log.json", "--log-format", "json", "state", "nobody"];

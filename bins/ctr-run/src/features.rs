@@ -18,7 +18,7 @@ pub(crate) fn features() -> Value {
             "nostrictatime", "private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable",
             "runbindable", "rro", "rrw", "rsuid", "rnosuid", "rdev", "rnodev", "rexec", "rnoexec", "rsymfollow",
             "rnosymfollow", "ratime", "rnoatime", "rdiratime", "rnodiratime", "rrelatime", "rnorelatime",
-            "rstrictatime", "rnostrictatime"
+            "rstrictatime", "rnostrictatime", "tmpcopyup"
         ],
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],

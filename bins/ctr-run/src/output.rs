@@ -27,6 +27,11 @@ pub(crate) fn list(root: &Path, named: bool, args: &List) -> Result<(), Error> {
         Err(error @ RuntimeError::Io { .. }) if error.kind() == ErrorKind::NotFound && !named => Vec::new(),
         result => result?,
     };
+    // One that cannot be read is told, and does not hide the others.
+    let readable = |container: Result<Container, RuntimeError>| {
+        container.map_err(|error| ctr_cli::render("ctr-run", &error.into())).ok()
+    };
+    let containers: Vec<Container> = containers.into_iter().filter_map(readable).collect();
     if args.quiet {
         return print(&containers.iter().map(|container| container.state().id.clone() + "\n").collect::<String>());
     }

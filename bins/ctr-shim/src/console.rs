@@ -6,8 +6,12 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const NAME: &str = "console.sock";
+
+/// How long a runtime that has connected may take to send the terminal.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A socket in the task's directory at which the runtime is awaited.
 pub(crate) struct ConsoleSocket {
@@ -34,6 +38,7 @@ impl ConsoleSocket {
     /// Receives the terminal's master; to be called when the socket is readable.
     pub(crate) fn receive(&self) -> io::Result<OwnedFd> {
         let (stream, _) = self.listener.accept()?;
+        stream.set_read_timeout(Some(PATIENCE))?;
         let (_, master) = ctr_sys::socket::receive_fd(stream.as_fd(), &mut [0; 4096])?;
         master.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the runtime sent no terminal"))
     }

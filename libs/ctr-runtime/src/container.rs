@@ -43,9 +43,13 @@ impl Container {
         Ok(Self { dir, state })
     }
 
-    /// All containers of a state root, by id.
-    pub fn list(root: &Path) -> Result<Vec<Self>, RuntimeError> {
-        Ok(state::list(root)?.into_iter().map(|(dir, state)| Self { dir, state }).collect())
+    /// All containers of a state root, by id, each as far as it can be read.
+    pub fn list(root: &Path) -> Result<Vec<Result<Self, RuntimeError>>, RuntimeError> {
+        let load = |dir: ContainerDir| match dir.load() {
+            Err(RuntimeError::NotFound(_)) => None,
+            state => Some(state.map(|state| Self { dir, state })),
+        };
+        Ok(state::list(root)?.into_iter().filter_map(load).collect())
     }
 
     /// What is recorded of it.

@@ -175,21 +175,16 @@ impl ContainerDir {
     }
 }
 
-/// The containers of a state root, by id. Directories without a state are left out: they are being made,
-/// or are what a killed runtime left.
-pub(crate) fn list(root: &Path) -> Result<Vec<(ContainerDir, State)>, RuntimeError> {
+/// The directories of a state root, by id. Not all have a state: some are being made, or are what a killed
+/// runtime left.
+pub(crate) fn list(root: &Path) -> Result<Vec<ContainerDir>, RuntimeError> {
     let mut all = Vec::new();
     for entry in fs::read_dir(root).map_err(RuntimeError::io("read", root))? {
         let entry = entry.map_err(RuntimeError::io("read", root))?;
-        let Ok(id) = entry.file_name().into_string() else { continue };
-        let Ok(dir) = ContainerDir::new(root, &id) else { continue };
-        match dir.load() {
-            Ok(state) => all.push((dir, state)),
-            Err(RuntimeError::NotFound(_)) => {}
-            Err(error) => return Err(error),
-        }
+        let id = entry.file_name().into_string().ok();
+        all.extend(id.and_then(|id| ContainerDir::new(root, &id).ok()));
     }
-    all.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+    all.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(all)
 }
 
@@ -219,7 +214,7 @@ mod tests {
         assert!(matches!(ContainerDir::claim(&root, "a"), Err(RuntimeError::Exists(_))));
         assert!(matches!(ContainerDir::claim(&root, "../a"), Err(RuntimeError::InvalidId(_))));
         assert!(matches!(dir.load(), Err(RuntimeError::NotFound(_))));
-        assert!(list(&root).unwrap().is_empty());
+        assert!(crate::Container::list(&root).unwrap().is_empty());
         dir.remove().unwrap();
         dir.remove().unwrap();
         fs::remove_dir_all(root).unwrap();
