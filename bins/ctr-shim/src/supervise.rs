@@ -7,16 +7,15 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::path::Path;
 
 use ctr_cli::{Context, Error};
 use ctr_record::{ErrorKind, Payload, Task, TaskStatus, Timestamp};
 use ctr_store::event::EventLog;
 use ctr_store::sched::Inherited;
 use ctr_store::task::{Exit, HeldTask, LogFile, Process, Stream, remove_abandoned_cgroups};
+use ctr_sys::mount::unmount_all;
 use ctr_sys::wait::End;
 use nix::fcntl::OFlag;
-use nix::mount::{MntFlags, umount2};
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::SigSet;
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, pipe2, setsid};
@@ -264,9 +263,4 @@ impl Starting<'_> {
         }
         let _ = self.held.remove();
     }
-}
-
-/// Unmounts whatever is mounted on a directory.
-fn unmount_all(directory: &Path) {
-    while umount2(directory, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).is_ok() {}
 }

@@ -11,10 +11,10 @@ use ctr_store::bundle::{Bundle, BundleError};
 use ctr_store::event::EventLog;
 use ctr_store::task::{HeldTask, Task, TaskError, TaskFile, remove_abandoned_cgroups};
 use ctr_store::{StoreError, runtime_root};
+use ctr_sys::mount::unmount_all;
 use ctr_sys::process::{pidfd_open, pidfd_send_signal};
 use nix::errno::Errno;
 use nix::libc::SIGKILL;
-use nix::mount::{MntFlags, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
@@ -129,7 +129,7 @@ impl Deletion<'_> {
             remove_leftovers(file);
         }
         if file.mounted {
-            while umount2(&file.bundle.join("rootfs"), MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).is_ok() {}
+            unmount_all(&file.bundle.join("rootfs"));
         }
         self.tell_end(&held, abandoned)?;
         held.remove()?;

@@ -91,16 +91,7 @@ impl Launch {
             nix::sys::prctl::set_no_new_privs().step("set no-new-privileges")?;
         }
         if let Some(scheduler) = process.scheduler {
-            let attributes = sys::SchedulerAttributes {
-                policy: scheduler.policy,
-                flags: scheduler.flags,
-                nice: scheduler.nice,
-                priority: scheduler.priority,
-                runtime: scheduler.runtime,
-                deadline: scheduler.deadline,
-                period: scheduler.period,
-            };
-            sys::set_scheduler(attributes).step("set the scheduler")?;
+            sys::set_scheduler(scheduler).step("set the scheduler")?;
         }
         if let Some(priority) = process.io_priority {
             sys::set_io_priority(priority).step("set the I/O priority")?;

@@ -20,7 +20,7 @@ use crate::seccomp::Filter;
 pub use mounts::{DevicePlan, MountKind, MountPlan, NodeKind};
 pub use namespaces::{IdMap, NamespacePlan, UserPlan};
 pub use options::{Change, MountOptions, propagation};
-pub use process::{ProcessPlan, Rlimit, SchedulerPlan};
+pub use process::{ProcessPlan, Rlimit};
 
 /// What a container will be.
 #[derive(Debug)]

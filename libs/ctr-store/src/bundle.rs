@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use ctr_record::{Mount, check_container_id};
 use serde::{Deserialize, Serialize};
 
+use crate::file::list_names;
 use crate::{StateDir, StoreError, read_bounded};
 
 pub use error::BundleError;
@@ -83,7 +84,8 @@ impl Bundles {
 
     /// The ids of all bundles, in order.
     pub fn list(&self) -> Result<Vec<String>, BundleError> {
-        let mut ids: Vec<String> = self.names()?.into_iter().filter(|name| check_container_id(name).is_ok()).collect();
+        let mut ids: Vec<String> =
+            list_names(&self.directory)?.into_iter().filter(|name| check_container_id(name).is_ok()).collect();
         ids.sort_unstable();
         Ok(ids)
     }
@@ -110,7 +112,7 @@ impl Bundles {
 
     /// Removes what killed processes left half-made or half-removed.
     pub fn sweep(&self) -> Result<(), BundleError> {
-        for name in self.names()? {
+        for name in list_names(&self.directory)? {
             match name.strip_prefix('@').map(|id| self.clear(id, Wait::No)) {
                 None | Some(Ok(()) | Err(BundleError::Busy { .. })) => {}
                 Some(Err(error)) => return Err(error),
@@ -131,19 +133,6 @@ impl Bundles {
             Lock::Busy => Err(BundleError::Busy { id: id.to_owned() }),
             Lock::Gone => Ok(()),
         }
-    }
-
-    fn names(&self) -> Result<Vec<String>, StoreError> {
-        let entries = match fs::read_dir(&self.directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(StoreError::io("list", &self.directory))?,
-        };
-        let mut names = Vec::new();
-        for entry in entries {
-            let entry = entry.map_err(StoreError::io("list", &self.directory))?;
-            names.extend(entry.file_name().into_string());
-        }
-        Ok(names)
     }
 }
 

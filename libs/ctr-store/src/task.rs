@@ -23,7 +23,7 @@ mod process;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -34,6 +34,7 @@ use nix::sys::stat::Mode;
 use serde::de::DeserializeOwned;
 
 use crate::bundle::{Lock, Wait, lock_directory};
+use crate::file::list_names;
 use crate::{StateDir, StoreError};
 
 pub use cgroup::{Cgroup, cgroups_of, remove_abandoned_cgroups};
@@ -92,22 +93,10 @@ impl Tasks {
 
     /// The ids of all tasks, in order.
     pub fn ids(&self) -> Result<Vec<String>, TaskError> {
-        let mut ids: Vec<String> = self.names()?.into_iter().filter(|name| check_container_id(name).is_ok()).collect();
+        let mut ids: Vec<String> =
+            list_names(&self.directory)?.into_iter().filter(|name| check_container_id(name).is_ok()).collect();
         ids.sort_unstable();
         Ok(ids)
-    }
-
-    fn names(&self) -> Result<Vec<String>, StoreError> {
-        let entries = match fs::read_dir(&self.directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(StoreError::io("list", &self.directory))?,
-        };
-        let mut names = Vec::new();
-        for entry in entries {
-            let entry = entry.map_err(StoreError::io("list", &self.directory))?;
-            names.extend(entry.file_name().into_string());
-        }
-        Ok(names)
     }
 }
 

@@ -99,6 +99,12 @@ pub fn move_mount(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<(
     done(result)
 }
 
+/// Unmounts whatever is mounted on a directory, lazily, the last mounted first; a symlink is not followed.
+pub fn unmount_all(directory: &Path) {
+    use nix::mount::{MntFlags, umount2};
+    while umount2(directory, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).is_ok() {}
+}
+
 /// What [`set_attributes`] changes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Attributes<'a> {

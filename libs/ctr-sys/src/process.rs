@@ -245,7 +245,7 @@ pub fn set_io_priority(priority: i32) -> io::Result<()> {
 }
 
 /// What sched_setattr(2) sets.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct SchedulerAttributes {
     pub policy: u32,

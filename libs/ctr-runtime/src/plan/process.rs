@@ -4,6 +4,7 @@
 use std::ffi::CString;
 use std::path::PathBuf;
 
+use ctr_sys::process::SchedulerAttributes;
 use oci_spec::runtime::{IOPriorityClass, LinuxSchedulerFlag, LinuxSchedulerPolicy, PosixRlimitType, Process};
 
 use crate::RuntimeError;
@@ -33,24 +34,11 @@ pub struct ProcessPlan {
     pub selinux_label: Option<String>,
     /// The value for ioprio_set(2).
     pub io_priority: Option<i32>,
-    pub scheduler: Option<SchedulerPlan>,
+    pub scheduler: Option<SchedulerAttributes>,
 }
 
 /// A resource limit: `RLIMIT_*`, soft, hard.
 pub type Rlimit = (u32, u64, u64);
-
-/// Arguments of sched_setattr(2).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct SchedulerPlan {
-    pub policy: u32,
-    pub flags: u64,
-    pub nice: i32,
-    pub priority: u32,
-    pub runtime: u64,
-    pub deadline: u64,
-    pub period: u64,
-}
 
 impl ProcessPlan {
     /// Plans a `process` object.
@@ -170,7 +158,7 @@ fn io_priority(process: &Process) -> Result<Option<i32>, RuntimeError> {
     }
 }
 
-fn scheduler(process: &Process) -> Result<Option<SchedulerPlan>, RuntimeError> {
+fn scheduler(process: &Process) -> Result<Option<SchedulerAttributes>, RuntimeError> {
     let Some(spec) = process.scheduler() else { return Ok(None) };
     let refuse = |reason: &str| Err(RuntimeError::config("process.scheduler", reason));
     let policy = match spec.policy() {
@@ -199,7 +187,7 @@ fn scheduler(process: &Process) -> Result<Option<SchedulerPlan>, RuntimeError> {
     if deadline && policy != libc::SCHED_DEADLINE {
         return refuse("runtime, deadline and period are for SCHED_DEADLINE");
     }
-    Ok(Some(SchedulerPlan {
+    Ok(Some(SchedulerAttributes {
         policy: policy as u32,
         flags: spec.flags().iter().flatten().fold(0, |flags, f| flags | flag(f) as u64),
         nice: spec.nice().unwrap_or(0),

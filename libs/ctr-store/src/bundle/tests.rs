@@ -27,7 +27,7 @@ impl Scratch {
     }
 
     fn entries(&self) -> Vec<String> {
-        let mut names = self.bundles.names().unwrap();
+        let mut names = list_names(&self.bundles.directory).unwrap();
         names.sort();
         names
     }

@@ -11,6 +11,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use nix::unistd::Pid;
 
 use crate::bundle::{Lock, Wait, lock_directory};
+use crate::file::list_names;
 use crate::{Durability, StoreError, replace_file};
 
 use super::{Exit, LogFile, Process, Task, TaskError, TaskFile, Tasks, process};
@@ -74,7 +75,7 @@ impl Tasks {
 
     /// Removes what killed processes left half-made or half-removed.
     pub fn sweep(&self) -> Result<(), TaskError> {
-        for name in self.names()? {
+        for name in list_names(&self.directory)? {
             match name.strip_prefix('@').map(|id| clear(&self.directory.join(&name), id, Wait::No)) {
                 None | Some(Ok(()) | Err(TaskError::Busy { .. })) => {}
                 Some(Err(error)) => return Err(error),

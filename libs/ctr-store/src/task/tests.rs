@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Tasks: held, ended, abandoned, removed.
 
+use std::fs;
+
 use ctr_record::{Classify, ErrorKind, Timestamp};
 use nix::unistd::Pid;
 
