@@ -10,7 +10,7 @@ use ctr_cli::StateArgs;
 ///
 /// Without a command, ctr-run reads a record from standard input and runs its bundle in the foreground.
 #[derive(Debug, Parser)]
-#[command(name = "ctr-run", version = VERSION, args_conflicts_with_subcommands = false, max_term_width = 100)]
+#[command(name = "ctr-run", version = VERSION, disable_version_flag = true, max_term_width = 100)]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -18,6 +18,9 @@ pub(crate) struct Args {
     pub(crate) pipeline: Pipeline,
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
+    /// Print version
+    #[arg(short = 'V', short_alias = 'v', long, action = clap::ArgAction::Version)]
+    version: Option<bool>,
 }
 
 // The later lines are what callers of runc and crun look for.
@@ -28,13 +31,16 @@ pub(crate) struct Global {
     /// Directory of the containers' states [default: $CTR_RUN_ROOT, /run/ctr-run]
     #[arg(long, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
-    /// Append messages to a file as well
+    /// Write messages to a file as well, or to journald:NAME or syslog:NAME
     #[arg(long, value_name = "FILE")]
     pub(crate) log: Option<PathBuf>,
-    /// Form of the messages in that file: text or json
+    /// Form of the messages there: text or json
     #[arg(long, value_name = "FORM", default_value = "text", value_parser = ["text", "json"])]
     pub(crate) log_format: String,
-    /// Log more
+    /// Which messages: error, warning, info or debug
+    #[arg(long, value_name = "LEVEL", value_parser = ["error", "warning", "info", "debug"])]
+    pub(crate) log_level: Option<String>,
+    /// Log what is done, as --log-level debug does
     #[arg(long)]
     pub(crate) debug: bool,
     /// Accepted for compatibility; only cgroupfs is supported
@@ -155,11 +161,9 @@ pub(crate) struct Delete {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Exec {
-    /// The container's id
-    pub(crate) id: String,
-    /// Program and arguments
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARG")]
-    pub(crate) args: Vec<String>,
+    /// The container's id, the program and its arguments
+    #[arg(trailing_var_arg = true, required = true, value_names = ["ID", "ARG"])]
+    pub(crate) words: Vec<String>,
     /// File with the process as JSON
     #[arg(short, long, value_name = "FILE")]
     pub(crate) process: Option<PathBuf>,
@@ -219,14 +223,12 @@ pub(crate) struct List {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Ps {
-    /// The container's id
-    pub(crate) id: String,
     /// table or json
     #[arg(short, long, default_value = "table", value_parser = ["table", "json"])]
     pub(crate) format: String,
-    /// Options for ps [default: -ef]
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "PS-OPTION")]
-    pub(crate) options: Vec<String>,
+    /// The container's id, and options for ps [default: -ef]
+    #[arg(trailing_var_arg = true, required = true, value_names = ["ID", "PS-OPTION"])]
+    pub(crate) words: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -31,14 +31,16 @@ fn process(container: &Container, args: &Exec) -> Result<ProcessPlan, Error> {
         warnings.iter().for_each(|warning| eprintln!("ctr-run: {warning}"));
         return Ok(ProcessPlan::new(&process)?);
     }
-    if args.args.is_empty() {
+    // Some write `exec ID -- PROGRAM`; nobody's program is called that.
+    let program = args.words.iter().skip(1).skip_while(|word| *word == "--").cloned().collect::<Vec<_>>();
+    if program.is_empty() {
         return Err(Error::misuse("exec needs a program, or --process FILE"));
     }
     let mut process =
         container.config()?.process().clone().ok_or_else(|| {
             Error::new(ErrorKind::Invalid, "the container's config has no process to take defaults from")
         })?;
-    process.set_args(Some(args.args.clone()));
+    process.set_args(Some(program));
     process.set_terminal(Some(args.tty));
     let mut env = process.env().clone().unwrap_or_default();
     env.extend(args.env.iter().cloned());

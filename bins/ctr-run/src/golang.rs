@@ -1,84 +1,159 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The command line as Go's flag packages take it, which is what runc's callers write.
 //!
-//! There `-root DIR` is `--root DIR`. containerd's shim restores with `-no-subreaper`.
+//! There `-root DIR` is `--root DIR`, `--detach=false` is no `--detach`, and the word after an option that
+//! takes a value is that value, whatever it looks like. containerd's shim restores with `-no-subreaper`.
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use clap::CommandFactory;
+use clap::{ArgAction, CommandFactory};
+use ctr_cli::{Error, Stop};
 
 use crate::args::Args;
 
-/// Doubles the dash of single-dashed words that are the names of long options.
-///
-/// What follows `--` is the container's, and so is what follows the first plain words of `exec`: neither
-/// is touched.
-pub(crate) fn normalise(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    let args: Vec<OsString> = args.collect();
-    let suspicious = |arg: &OsString| matches!(arg.as_bytes(), [b'-', b'a'..=b'z', b'a'..=b'z', ..]);
-    if !args.iter().any(suspicious) {
-        return args; // and no list of options is made
-    }
-    let command = Args::command();
-    let of = |command: &clap::Command| -> Vec<String> {
-        command.get_arguments().filter_map(|arg| arg.get_long()).map(str::to_owned).collect()
-    };
-    let mut known = of(&command);
-    let mut result = Vec::with_capacity(args.len());
-    let mut args = args.into_iter();
-    result.extend(args.next());
-    let mut in_exec = None; // how many plain words exec has had
-    while let Some(arg) = args.next() {
-        if arg == "--" || in_exec == Some(1) && !arg.as_bytes().starts_with(b"-") {
-            result.push(arg);
-            result.extend(args);
-            return result;
-        }
-        if !arg.as_bytes().starts_with(b"-") {
-            match command.find_subcommand(&arg) {
-                Some(subcommand) if in_exec.is_none() => {
-                    known.extend(of(subcommand));
-                    in_exec = (subcommand.get_name() == "exec").then_some(0);
-                }
-                _ => in_exec = in_exec.map(|words| words + 1),
+/// Parses the words of a command line, the program's name first.
+pub(crate) fn parse(words: Vec<OsString>) -> Result<Args, Stop> {
+    // -bundle would be -b with the value undle, so such words are looked at first; what else differs is an
+    // error at first sight.
+    let single_dashed = |word: &OsString| matches!(word.as_bytes(), [b'-', b'a'..=b'z', b'a'..=b'z', ..]);
+    if !words.iter().any(single_dashed) {
+        match ctr_cli::parse(words.clone()) {
+            Err(Stop::Misuse(error)) => {
+                let adapted = adapt(words.clone()).map_err(Stop::Misuse)?;
+                return if adapted == words { Err(Stop::Misuse(error)) } else { ctr_cli::parse(adapted) };
             }
+            result => return result,
         }
-        result.push(if is_single_dashed(&arg, &known) { double(&arg) } else { arg });
     }
-    result
+    ctr_cli::parse(adapt(words).map_err(Stop::Misuse)?)
 }
 
-fn is_single_dashed(arg: &OsStr, known: &[String]) -> bool {
-    let Some(word) = arg.as_bytes().strip_prefix(b"-") else { return false };
-    let name = word.split(|b| *b == b'=').next().unwrap_or_default();
-    name.len() > 1 && known.iter().any(|long| long.as_bytes() == name)
+/// The command among the words, if there is one.
+pub(crate) fn command_of(words: &[OsString]) -> Option<String> {
+    let command = Args::command();
+    let name = words.iter().skip(1).find_map(|word| command.find_subcommand(word))?.get_name();
+    Some(name.to_owned())
 }
 
-fn double(arg: &OsStr) -> OsString {
-    let mut doubled = OsString::from("-");
-    doubled.push(arg);
-    doubled
+/// Writes what Go's packages take the way that is usual elsewhere. What belongs to the container is not
+/// touched: what follows `--`, and what follows the id given to a command that hands words on.
+fn adapt(words: Vec<OsString>) -> Result<Vec<OsString>, Error> {
+    let program = Args::command();
+    let mut command = &program;
+    let mut result = Vec::with_capacity(words.len());
+    let mut words = words.into_iter();
+    result.extend(words.next());
+    while let Some(word) = words.next() {
+        let bytes = word.as_bytes();
+        if bytes == b"--" {
+            result.push(word);
+            break;
+        }
+        let Some(option) = bytes.strip_prefix(b"-").filter(|rest| !rest.is_empty()) else {
+            let hands_on = command.get_positionals().any(clap::Arg::is_trailing_var_arg_set);
+            if let Some(subcommand) = program.find_subcommand(&word).filter(|_| std::ptr::eq(command, &program)) {
+                command = subcommand;
+            } else if hands_on {
+                result.push(word);
+                break;
+            }
+            result.push(word);
+            continue;
+        };
+        match find(command, option) {
+            Some((arg, value)) => result.extend(write(arg, value, &mut words)?),
+            None => result.push(word),
+        }
+    }
+    result.extend(words);
+    Ok(result)
+}
+
+// The option that a word without its first dash names, and the value in the word. A cluster of short ones
+// is none: what takes a value can only be its last.
+fn find<'a>(command: &'a clap::Command, option: &[u8]) -> Option<(&'a clap::Arg, Option<OsString>)> {
+    let option = option.strip_prefix(b"-").unwrap_or(option);
+    let (name, value) = match option.iter().position(|byte| *byte == b'=') {
+        Some(at) => (&option[..at], Some(OsString::from_vec(option[at + 1..].to_vec()))),
+        None => (option, None),
+    };
+    let name = std::str::from_utf8(name).ok()?;
+    let mut letters = name.chars();
+    let letter = letters.next().filter(|_| letters.next().is_none());
+    let named = |arg: &&clap::Arg| arg.get_long() == Some(name) || letter.is_some() && arg.get_short() == letter;
+    command.get_arguments().find(named).map(|arg| (arg, value))
+}
+
+fn write(
+    arg: &clap::Arg,
+    value: Option<OsString>,
+    rest: &mut impl Iterator<Item = OsString>,
+) -> Result<Option<OsString>, Error> {
+    let Some(long) = arg.get_long() else { return Ok(None) };
+    let mut word = OsString::from(format!("--{long}"));
+    match arg.get_action() {
+        ArgAction::Set | ArgAction::Append => {
+            let value = value.or_else(|| rest.next());
+            let value = value.ok_or_else(|| Error::misuse(format!("flag needs an argument: --{long}")))?;
+            word.push("=");
+            word.push(value);
+            Ok(Some(word))
+        }
+        _ => match value.as_deref().map(OsStr::as_bytes) {
+            None | Some(b"1" | b"t" | b"T" | b"true" | b"TRUE" | b"True") => Ok(Some(word)),
+            Some(b"0" | b"f" | b"F" | b"false" | b"FALSE" | b"False") => Ok(None),
+            Some(_) => {
+                let value = value.unwrap_or_default();
+                Err(Error::misuse(format!("invalid boolean value {value:?} for --{long}: it is true or false")))
+            }
+        },
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn normalised(line: &str) -> String {
-        let args = normalise(line.split(' ').map(OsString::from));
-        args.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    fn adapted(line: &str) -> String {
+        let args = adapt(line.split(' ').map(OsString::from).collect());
+        let shown = |args: Vec<OsString>| args.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ");
+        args.map(shown).unwrap_or_else(|error| error.to_line())
     }
 
     #[test]
     fn single_dashes_become_double_ones() {
-        assert_eq!(normalised("ctr-run -root /r run -bundle=/b -d x"), "ctr-run --root /r run --bundle=/b -d x");
+        let line = adapted("ctr-run -root /r run -bundle=/b -pid-file -p -d x");
+        assert_eq!(line, "ctr-run --root=/r run --bundle=/b --pid-file=-p --detach x");
+    }
+
+    #[test]
+    fn a_switch_takes_true_or_false() {
+        assert_eq!(adapted("ctr-run run --detach=true -keep=0 --no-pivot=F x"), "ctr-run run --detach x");
+        assert_eq!(adapted("ctr-run --debug=x list"), "invalid boolean value \"x\" for --debug: it is true or false");
+    }
+
+    #[test]
+    fn an_option_may_be_the_last_word_but_not_without_its_value() {
+        assert_eq!(adapted("ctr-run run x --bundle /b"), "ctr-run run x --bundle=/b");
+        assert_eq!(adapted("ctr-run run x --bundle"), "flag needs an argument: --bundle");
+        assert_eq!(adapted("ctr-run exec -e"), "flag needs an argument: --env");
     }
 
     #[test]
     fn what_belongs_to_the_container_is_left_alone() {
-        for line in ["ctr-run exec -d x sh -cwd", "ctr-run exec x ls -user", "ctr-run -it", "ctr-run run -- -bundle"] {
-            assert_eq!(normalised(line), line);
+        for line in ["ctr-run exec --detach x sh -cwd", "ctr-run exec x -e ls", "ctr-run -it", "ctr-run run -- -bundle"]
+        {
+            assert_eq!(adapted(line), line);
         }
+        assert_eq!(adapted("ctr-run exec -e a=b x ls -user -- -cwd"), "ctr-run exec --env=a=b x ls -user -- -cwd");
+        assert_eq!(adapted("ctr-run ps -format json x -ef"), "ctr-run ps --format=json x -ef");
+    }
+
+    #[test]
+    fn a_command_is_found_behind_the_global_options() {
+        let words = ["ctr-run", "--root", "/r", "exec", "run"].map(OsString::from);
+        assert_eq!(command_of(&words).as_deref(), Some("exec"));
+        assert_eq!(command_of(&["ctr-run".into(), "--record".into()]), None);
     }
 }

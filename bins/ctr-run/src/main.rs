@@ -15,20 +15,33 @@ mod output;
 mod pipeline;
 mod verbs;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
+
+use ctr_cli::{Error, Stop};
 
 use crate::args::{Args, Command};
 
 fn main() -> ExitCode {
-    let args = golang::normalise(std::env::args_os());
-    ctr_cli::run_with(args, |args: Args| {
-        let executes = matches!(args.command, None | Some(Command::Create(_) | Command::Run(_) | Command::Exec(_)));
-        if executes {
-            guard::protect_executable()?;
-        }
-        match args.command {
-            None => pipeline::run(&args.pipeline),
-            Some(_) => Ok(verbs::perform(&args)),
-        }
-    })
+    ctr_cli::begin();
+    let words: Vec<OsString> = std::env::args_os().collect();
+    match golang::parse(words.clone()) {
+        Ok(args) => ctr_cli::finish::<Args>(perform(&args)),
+        Err(Stop::Done(code)) => code,
+        Err(Stop::Misuse(error)) => match golang::command_of(&words) {
+            Some(_) => verbs::fail(&log::Log::among(&words), &error, 1),
+            None => ctr_cli::finish::<Args>(Err(error)),
+        },
+    }
+}
+
+fn perform(args: &Args) -> Result<ExitCode, Error> {
+    let executes = matches!(args.command, None | Some(Command::Create(_) | Command::Run(_) | Command::Exec(_)));
+    if executes {
+        guard::protect_executable()?;
+    }
+    match args.command {
+        None => pipeline::run(&args.pipeline),
+        Some(_) => Ok(verbs::perform(args)),
+    }
 }

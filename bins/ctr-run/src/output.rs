@@ -70,7 +70,7 @@ pub(crate) fn processes(container: &Container, args: &Ps) -> Result<(), Error> {
         return print(&(json!(pids).to_string() + "\n"));
     }
     let default = ["-ef".to_owned()];
-    let options = if args.options.is_empty() { &default[..] } else { &args.options[..] };
+    let options = args.words.get(1..).filter(|options| !options.is_empty()).unwrap_or(&default);
     let output = Command::new("ps").args(options).output().unable_to(|| "run ps")?;
     if !output.status.success() {
         let why = String::from_utf8_lossy(&output.stderr);

@@ -10,17 +10,24 @@ use ctr_runtime::{Container, CreateOptions, RunOptions, RuntimeError};
 use ctr_store::sched::Inherited;
 
 use crate::args::{Args, Command, Create, Delete, Global, Run};
-use crate::{default_spec, exec, features, log, output};
+use crate::log::Log;
+use crate::{default_spec, exec, features, output};
 
 /// Performs a verb. runc's exit codes are 1 for any failure, and 255 for one of exec.
 pub(crate) fn perform(args: &Args) -> ExitCode {
     let command = args.command.as_ref().expect("a verb was given");
-    let result = match dispatch(&args.global, command) {
-        Ok(code) => return code,
-        Err(error) => error,
-    };
-    log::report(&args.global, &result);
-    ExitCode::from(if matches!(command, Command::Exec(_)) { 255 } else { 1 })
+    let log = Log::new(&args.global);
+    log.debug(|| format!("{command:?}"));
+    match dispatch(&args.global, command) {
+        Ok(code) => code,
+        Err(error) => fail(&log, &error, if matches!(command, Command::Exec(_)) { 255 } else { 1 }),
+    }
+}
+
+/// Reports a failure; returns what to exit with.
+pub(crate) fn fail(log: &Log, error: &Error, code: u8) -> ExitCode {
+    log.report(error);
+    ExitCode::from(code)
 }
 
 fn dispatch(global: &Global, command: &Command) -> Result<ExitCode, Error> {
@@ -37,7 +44,7 @@ fn dispatch(global: &Global, command: &Command) -> Result<ExitCode, Error> {
             release(place);
         }
         Command::Run(run) => return run_container(&root, run),
-        Command::Exec(args) => return exec::perform(&open(&args.id)?, args),
+        Command::Exec(args) => return exec::perform(&open(&args.words[0])?, args),
         Command::Start(args) => open(&args.id)?.start()?,
         Command::State(args) => output::print_json(&open(&args.id)?.to_json())?,
         Command::Kill(args) => {
@@ -47,7 +54,7 @@ fn dispatch(global: &Global, command: &Command) -> Result<ExitCode, Error> {
         }
         Command::Delete(delete) => delete_container(&root, delete)?,
         Command::List(list) => output::list(&root, global.root.is_some(), list)?,
-        Command::Ps(ps) => output::processes(&open(&ps.id)?, ps)?,
+        Command::Ps(ps) => output::processes(&open(&ps.words[0])?, ps)?,
         Command::Pause(args) => open(&args.id)?.pause()?,
         Command::Resume(args) => open(&args.id)?.resume()?,
         Command::Spec(spec) => default_spec::write(&spec.bundle, spec.rootless)?,

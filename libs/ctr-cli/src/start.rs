@@ -15,24 +15,41 @@ use crate::Error;
 ///
 /// Misuse is exit code 2. `--completions SHELL` as the only argument prints the shell's completions.
 pub fn run<A: Parser + CommandFactory>(main: impl FnOnce(A) -> Result<ExitCode, Error>) -> ExitCode {
-    run_with(std::env::args_os().collect(), main)
+    begin();
+    match parse::<A>(std::env::args_os().collect()) {
+        Ok(args) => finish::<A>(main(args)),
+        Err(Stop::Done(code)) => code,
+        Err(Stop::Misuse(error)) => finish::<A>(Err(error)),
+    }
 }
 
-/// The same with arguments that were adapted first.
-pub fn run_with<A: Parser + CommandFactory>(
-    args: Vec<OsString>,
-    main: impl FnOnce(A) -> Result<ExitCode, Error>,
-) -> ExitCode {
+/// Why there are no arguments to go on with.
+#[derive(Debug)]
+pub enum Stop {
+    /// Help, the version or completions were asked for, and printed.
+    Done(ExitCode),
+    /// They make no sense.
+    Misuse(Error),
+}
+
+/// What comes first in every tool that does not call [`run`].
+pub fn begin() {
     ctr_sys::signal::restore_sigpipe();
+}
+
+/// What comes last in it: prints the error, if there is one, and says what to exit with.
+pub fn finish<A: CommandFactory>(result: Result<ExitCode, Error>) -> ExitCode {
+    result.unwrap_or_else(|error| render(tool_name::<A>(), &error))
+}
+
+/// Parses a tool's arguments, its name first.
+pub fn parse<A: Parser + CommandFactory>(args: Vec<OsString>) -> Result<A, Stop> {
     if let [_, flag, shell] = &args[..]
         && flag == "--completions"
     {
-        return print_completions::<A>(&shell.to_string_lossy());
+        return Err(Stop::Done(print_completions::<A>(&shell.to_string_lossy())));
     }
-    match A::try_parse_from(args) {
-        Ok(args) => main(args).unwrap_or_else(|error| render(tool_name::<A>(), &error)),
-        Err(error) => explain_misuse::<A>(&error),
-    }
+    A::try_parse_from(args).map_err(|error| explain_misuse::<A>(&error))
 }
 
 /// Prints an error, as one line or as JSON with `CTR_ERRORS=json`, and returns its exit code.
@@ -49,22 +66,21 @@ fn tool_name<A: CommandFactory>() -> &'static str {
     NAME.get_or_init(|| A::command().get_name().to_owned())
 }
 
-fn explain_misuse<A: CommandFactory>(error: &clap::Error) -> ExitCode {
+fn explain_misuse<A: CommandFactory>(error: &clap::Error) -> Stop {
     let tool = tool_name::<A>();
+    let misuse = |what: &str| Stop::Misuse(Error::misuse(what).with_hint(format!("see {tool} --help")));
     match error.kind() {
         ClapKind::DisplayHelp | ClapKind::DisplayVersion => {
             let _ = std::io::stdout().lock().write_all(error.render().to_string().as_bytes());
-            ExitCode::SUCCESS
+            Stop::Done(ExitCode::SUCCESS)
         }
-        ClapKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            render(tool, &Error::misuse("a command is missing").with_hint(format!("see {tool} --help")))
-        }
+        ClapKind::DisplayHelpOnMissingArgumentOrSubcommand => misuse("a command is missing"),
         _ => {
             // The first paragraph says what is wrong; the rest is usage, which --help has.
             let text = error.render().to_string();
             let first = text.split("\n\n").next().unwrap_or_default();
             let words: Vec<&str> = first.split_whitespace().skip_while(|word| *word == "error:").collect();
-            render(tool, &Error::misuse(words.join(" ")).with_hint(format!("see {tool} --help")))
+            misuse(&words.join(" "))
         }
     }
 }
