@@ -18,6 +18,7 @@ mod pipeline;
 mod pull;
 mod run;
 mod runtime;
+mod runtime_cgroup;
 mod runtime_cli;
 mod runtime_lifecycle;
 mod sched;

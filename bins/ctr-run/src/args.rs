@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use ctr_cli::StateArgs;
+use ctr_runtime::cgroup::Manager;
 
 /// Run containers: the end of the ctr pipeline, and an OCI runtime
 ///
@@ -43,12 +44,23 @@ pub(crate) struct Global {
     /// Log what is done, as --log-level debug does
     #[arg(long)]
     pub(crate) debug: bool,
-    /// Accepted for compatibility; only cgroupfs is supported
-    #[arg(long)]
+    /// Who makes the containers' cgroups: cgroupfs, systemd or disabled [default: cgroupfs]
+    #[arg(long, value_name = "MANAGER", value_parser = ["cgroupfs", "systemd", "disabled"])]
+    pub(crate) cgroup_manager: Option<String>,
+    /// The same as --cgroup-manager systemd
+    #[arg(long, overrides_with = "cgroup_manager")]
     pub(crate) systemd_cgroup: bool,
     /// Accepted for compatibility; it is detected
     #[arg(long, value_name = "MODE", hide = true)]
     pub(crate) rootless: Option<String>,
+}
+
+impl Global {
+    /// Who is to make a container's cgroup.
+    pub(crate) fn manager(&self) -> Manager {
+        let named = self.cgroup_manager.as_deref().and_then(Manager::parse);
+        named.unwrap_or(if self.systemd_cgroup { Manager::Systemd } else { Manager::default() })
+    }
 }
 
 #[derive(Debug, clap::Args)]

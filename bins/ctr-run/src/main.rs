@@ -41,7 +41,7 @@ fn perform(args: &Args) -> Result<ExitCode, Error> {
         guard::protect_executable()?;
     }
     match args.command {
-        None => pipeline::run(&args.pipeline),
+        None => pipeline::run(&args.pipeline, args.global.manager()),
         Some(_) => Ok(verbs::perform(args)),
     }
 }

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use ctr_cli::{Context, Error};
 use ctr_record::{Payload, Record, TaskIo, Timestamp};
+use ctr_runtime::cgroup::Manager;
 use ctr_runtime::{Container, CreateOptions, RunOptions};
 use ctr_store::bundle::{Bundle, Bundles};
 use ctr_store::event::EventLog;
@@ -22,14 +23,14 @@ use crate::args::Pipeline;
 use crate::verbs::release;
 
 /// Runs the record's bundle; returns the status to exit with.
-pub(crate) fn run(args: &Pipeline) -> Result<ExitCode, Error> {
-    run_record(args).map(ExitCode::from).map_err(|error| match error.exit_code() {
+pub(crate) fn run(args: &Pipeline, manager: Manager) -> Result<ExitCode, Error> {
+    run_record(args, manager).map(ExitCode::from).map_err(|error| match error.exit_code() {
         code @ (126 | 127) => error.with_exit_code(code),
         _ => error.with_exit_code(125),
     })
 }
 
-fn run_record(args: &Pipeline) -> Result<u8, Error> {
+fn run_record(args: &Pipeline, manager: Manager) -> Result<u8, Error> {
     let mut place = Inherited::take();
     let record = read_record(args)?;
     args.state.check(&record)?;
@@ -41,7 +42,7 @@ fn run_record(args: &Pipeline) -> Result<u8, Error> {
     let state = StateDir::open(&record.state_dir)?;
     let events = Events { log: EventLog::open(&state).ok(), namespace: record.namespace.clone() };
     let options = RunOptions {
-        create: CreateOptions { bundle: bundle.path.clone(), ..CreateOptions::default() },
+        create: CreateOptions { bundle: bundle.path.clone(), cgroup_manager: manager, ..CreateOptions::default() },
         ..RunOptions::default()
     };
     let mut pid = 0;

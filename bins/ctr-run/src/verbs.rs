@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use ctr_cli::{Context, Error};
-use ctr_record::ErrorKind;
+use ctr_runtime::cgroup::Manager;
 use ctr_runtime::{Container, CreateOptions, RunOptions, RuntimeError};
 use ctr_store::sched::Inherited;
 
@@ -31,19 +31,16 @@ pub(crate) fn fail(log: &Log, error: &Error, code: u8) -> ExitCode {
 }
 
 fn dispatch(global: &Global, command: &Command) -> Result<ExitCode, Error> {
-    if global.systemd_cgroup {
-        return Err(Error::new(ErrorKind::Failed, "the systemd cgroup driver is not supported"));
-    }
     let root = root(global)?;
     let open = |id: &str| Container::open(&root, id);
     match command {
         Command::Create(create) => {
             let place = Inherited::take();
-            let container = Container::create(&root, &create.id, &options(create))?;
+            let container = Container::create(&root, &create.id, &options(create, global.manager()))?;
             drop(container);
             release(place);
         }
-        Command::Run(run) => return run_container(&root, run),
+        Command::Run(run) => return run_container(&root, run, global.manager()),
         Command::Exec(args) => return exec::perform(&open(&args.words[0])?, args),
         Command::Start(args) => open(&args.id)?.start()?,
         Command::State(args) => output::print_json(&open(&args.id)?.to_json())?,
@@ -76,7 +73,7 @@ fn root(global: &Global) -> Result<PathBuf, Error> {
     }
 }
 
-fn options(create: &Create) -> CreateOptions {
+fn options(create: &Create, cgroup_manager: Manager) -> CreateOptions {
     CreateOptions {
         bundle: create.bundle.clone(),
         console_socket: create.console_socket.clone(),
@@ -84,13 +81,18 @@ fn options(create: &Create) -> CreateOptions {
         no_pivot: create.no_pivot,
         no_new_keyring: create.no_new_keyring,
         preserve_fds: create.preserve_fds,
+        cgroup_manager,
     }
 }
 
-fn run_container(root: &std::path::Path, run: &Run) -> Result<ExitCode, Error> {
+fn run_container(root: &std::path::Path, run: &Run, manager: Manager) -> Result<ExitCode, Error> {
     let mut place = Inherited::take();
-    let options =
-        RunOptions { create: options(&run.create), detach: run.detach, keep: run.keep, no_subreaper: run.no_subreaper };
+    let options = RunOptions {
+        create: options(&run.create, manager),
+        detach: run.detach,
+        keep: run.keep,
+        no_subreaper: run.no_subreaper,
+    };
     let status = ctr_runtime::run(root, &run.create.id, &options, |_| release(place.take()))?;
     Ok(ExitCode::from(status))
 }

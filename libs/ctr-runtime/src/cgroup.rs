@@ -37,7 +37,7 @@ pub use error::CgroupError;
 pub use hierarchy::{Hierarchies, Mode, Version};
 pub use join::{JoinFailure, JoinFds};
 pub use limits::Limits;
-pub use plan::{CgroupPlan, Placement, PlanOptions, plan};
+pub use plan::{CgroupPlan, Manager, Placement, PlanOptions, plan};
 pub use settings::Setting;
 
 /// A container's cgroup: its directory in each hierarchy.

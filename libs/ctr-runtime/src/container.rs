@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 use serde_json::Value;
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, CgroupError};
 use crate::create::{self, CreateOptions, Opening};
 use crate::plan::{Caller, Hooks, NamespacePlan, Plan};
 use crate::state::{self, ContainerDir, State};
@@ -113,7 +113,7 @@ impl Container {
 
     /// Sends a signal to the first process, or to all.
     pub fn kill(&self, signal: i32, all: bool) -> Result<(), RuntimeError> {
-        if all {
+        if all && !self.cgroup().is_none() {
             return Ok(self.cgroup().signal_all(signal)?);
         }
         // Without a pid namespace of its own the rest would survive its first process.
@@ -169,6 +169,9 @@ impl Container {
 
     /// The pids of all processes, as the host numbers them.
     pub fn pids(&self) -> Result<Vec<i32>, RuntimeError> {
+        if self.cgroup().is_none() {
+            return Err(CgroupError::NoMembers.into());
+        }
         Ok(self.cgroup().pids()?.into_iter().map(Pid::as_raw).collect())
     }
 
@@ -230,7 +233,7 @@ impl Container {
 
     /// The plan of the container, made anew from the config that it was created with.
     pub(crate) fn plan(&self) -> Result<Plan, RuntimeError> {
-        Plan::new(&self.state.id, &self.state.bundle, &self.config()?, Caller::this())
+        Plan::new(&self.state.id, &self.state.bundle, &self.config()?, Caller::this(self.state.cgroup_manager))
     }
 
     fn shares_pids(&self) -> Result<bool, RuntimeError> {

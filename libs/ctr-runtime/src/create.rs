@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use ctr_record::{Mount, Timestamp};
 use ctr_sys::process::Child;
 
-use crate::cgroup::{Cgroup, Hierarchies, JoinFds};
+use crate::cgroup::{Cgroup, JoinFds, Manager};
 use crate::container::Container;
 use crate::gate::Gate;
 use crate::init::Init;
@@ -41,6 +41,8 @@ pub struct CreateOptions {
     pub no_new_keyring: bool,
     /// How many descriptors from 3 up the container inherits.
     pub preserve_fds: u32,
+    /// Who makes its cgroup.
+    pub cgroup_manager: Manager,
 }
 
 /// What becomes of a new container.
@@ -68,7 +70,7 @@ pub(crate) fn make(root: &Path, id: &str, options: &CreateOptions, opening: Open
     check_preserved(options.preserve_fds)?;
     let bundle = std::path::absolute(&options.bundle).map_err(RuntimeError::io("find", &options.bundle))?;
     let config = spec::load(&bundle.join("config.json"))?;
-    let plan = Plan::new(id, &bundle, &config.spec, Caller::this())?;
+    let plan = Plan::new(id, &bundle, &config.spec, Caller::this(options.cgroup_manager))?;
     let mut process = plan.process.clone().ok_or_else(|| RuntimeError::config("process", "it is missing"))?;
     process.console_size = tty::first_size(&process, opening == Opening::Foreground);
     check_terminal(process.terminal, options, opening)?;
@@ -98,8 +100,9 @@ struct Making<'a> {
 fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Result<Option<OwnedFd>, RuntimeError> {
     let Making { dir, plan, config, layers, options, opening } = *making;
     let _lock = dir.lock()?;
-    let hierarchies = Hierarchies::detect()?;
+    let hierarchies = plan.cgroup.hierarchies()?;
     let mut state = new_state(plan, config, Cgroup::planned(&hierarchies, &plan.cgroup)?);
+    state.cgroup_manager = options.cgroup_manager;
     fs::write(dir.config(), &config.bytes).map_err(RuntimeError::io("write", &dir.config()))?;
     dir.save(&state)?;
 
@@ -170,6 +173,7 @@ fn new_state(plan: &Plan, config: &Config, cgroup: Cgroup) -> State {
         annotations: config.spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
         cgroup,
         cgroup_is_made: false,
+        cgroup_manager: Manager::default(),
     }
 }
 

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Hook, Linux, LinuxSeccomp, Spec};
 
 use crate::RuntimeError;
-use crate::cgroup::{CgroupPlan, PlanOptions};
+use crate::cgroup::{CgroupPlan, Manager, PlanOptions};
 use crate::seccomp::Filter;
 
 pub use mounts::{DevicePlan, MountKind, MountPlan, NodeKind};
@@ -51,12 +51,14 @@ pub struct Plan {
 pub struct Caller {
     /// Whether it runs without root: what it is denied and nobody asked for is left out.
     pub rootless: bool,
+    /// Who makes the container's cgroup.
+    pub manager: Manager,
 }
 
 impl Caller {
-    /// This process.
-    pub fn this() -> Self {
-        Self { rootless: !ctr_sys::process::is_root() }
+    /// This process, which wants the container's cgroup made by `manager`.
+    pub fn this(manager: Manager) -> Self {
+        Self { rootless: !ctr_sys::process::is_root(), manager }
     }
 }
 
@@ -103,7 +105,10 @@ impl Plan {
             hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
             domainname: spec.domainname().clone().filter(|name| !name.is_empty()),
             sysctl: sysctl(linux, &namespaces)?,
-            cgroup: crate::cgroup::plan(Some(linux), PlanOptions { id, rootless: caller.rootless, systemd: false })?,
+            cgroup: crate::cgroup::plan(
+                Some(linux),
+                PlanOptions { id, rootless: caller.rootless, manager: caller.manager },
+            )?,
             seccomp: linux.seccomp().as_ref().map(compile_seccomp).transpose()?,
             process: spec.process().as_ref().map(ProcessPlan::new).transpose()?,
             hooks: Hooks::new(spec)?,
@@ -254,7 +259,7 @@ mod tests {
             "linux": linux
         }))
         .unwrap();
-        Plan::new("x", Path::new("/bundle"), &spec, Caller { rootless: false })
+        Plan::new("x", Path::new("/bundle"), &spec, Caller { rootless: false, manager: Manager::Cgroupfs })
     }
 
     #[test]

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::RuntimeError;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Manager};
 use crate::gate;
 
 /// What is recorded of a container.
@@ -47,6 +47,9 @@ pub struct State {
     pub cgroup: Cgroup,
     /// Whether the cgroup was made: before that, what is in its place may be another's.
     pub cgroup_is_made: bool,
+    /// Who made it.
+    #[serde(default)]
+    pub cgroup_manager: Manager,
 }
 
 impl State {

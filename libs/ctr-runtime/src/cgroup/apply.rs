@@ -9,11 +9,14 @@ use nix::errno::Errno;
 
 use super::control::{open_directory, read_file, read_file_at, write_file_at};
 use super::settings::{First, IfAbsent};
-use super::{Cgroup, CgroupError, CgroupPlan, Limits, Setting, Version, controllers};
+use super::{Cgroup, CgroupError, CgroupPlan, Limits, Placement, Setting, Version, controllers};
 
 impl Cgroup {
     /// Puts a plan's limits and device policy into force, best before there is any process.
     pub fn configure(&self, plan: &CgroupPlan) -> Result<(), CgroupError> {
+        if plan.placement == Placement::Nowhere {
+            return Ok(()); // limits were refused; which devices may be used, only a cgroup decides
+        }
         self.apply(&plan.limits)?;
         self.restrict_devices(&plan.devices, plan.rootless)
     }

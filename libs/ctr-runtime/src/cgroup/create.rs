@@ -31,6 +31,9 @@ impl Cgroup {
     /// removed when something fails. Where it is optional and the caller may not make it, in some hierarchy or
     /// in all, there is none; a limit that would need it is then an error of [`Cgroup::configure`].
     pub fn create(hierarchies: &Hierarchies, plan: &CgroupPlan) -> Result<Self, CgroupError> {
+        if plan.placement == Placement::Nowhere {
+            return Ok(Self::none());
+        }
         let mut all = Made(Vec::new());
         let mut cgroup = Self::none();
         for hierarchy in hierarchies.iter() {
@@ -75,6 +78,7 @@ impl Drop for Made {
 fn place(hierarchy: &Hierarchy, placement: &Placement) -> Result<PathBuf, CgroupError> {
     match placement {
         Placement::Root(path) => Ok(hierarchy.mount_point.join(path)),
+        Placement::Nowhere => Err(CgroupError::NotMounted),
         Placement::Own(path) => {
             let mut own = own_cgroup(hierarchy)?;
             // The caller's own has a process, the caller, and so no controllers for its children.

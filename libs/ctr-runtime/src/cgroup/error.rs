@@ -20,6 +20,8 @@ pub enum CgroupError {
     NoCounterpart { field: &'static str, version: Version },
     #[error("put the container into {path:?} by way of systemd: that cgroup driver is not built in")]
     Systemd { path: PathBuf },
+    #[error("cannot set limits without cgroups: the cgroup manager is disabled, and linux.resources asks for some")]
+    Disabled,
     #[error("find a cgroup hierarchy: none is mounted")]
     NotMounted,
     #[error("read {}", .path.display())]
@@ -63,6 +65,8 @@ pub enum CgroupError {
     FreezeTimeout { path: PathBuf, seconds: u64 },
     #[error("freeze processes: the container has no cgroup with a freezer")]
     NoFreezer,
+    #[error("list processes: the container has no cgroup")]
+    NoMembers,
     #[error("signal process {pid}")]
     Signal { pid: i32, source: io::Error },
     #[error("remove cgroup {}", .path.display())]
@@ -111,7 +115,8 @@ impl Classify for CgroupError {
             | Self::DeviceProgram { source, .. }
             | Self::Signal { source, .. }
             | Self::Remove { source, .. } => ErrorKind::of_io(source),
-            Self::NoCounterpart { .. }
+            Self::Disabled
+            | Self::NoCounterpart { .. }
             | Self::Systemd { .. }
             | Self::NotMounted
             | Self::NoCgroup { .. }
@@ -121,7 +126,8 @@ impl Classify for CgroupError {
             | Self::DeviceRule { .. }
             | Self::JoinThreaded { .. }
             | Self::FreezeTimeout { .. }
-            | Self::NoFreezer => ErrorKind::Failed,
+            | Self::NoFreezer
+            | Self::NoMembers => ErrorKind::Failed,
         }
     }
 

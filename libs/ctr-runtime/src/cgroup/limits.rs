@@ -48,6 +48,11 @@ impl Limits {
         Ok(Self(limits))
     }
 
+    /// Whether there is nothing to limit.
+    pub(super) fn is_empty(&self) -> bool {
+        self.settings(|_| true).is_ok_and(|settings| settings.is_empty())
+    }
+
     pub(super) fn resources(&self) -> &LinuxResources {
         &self.0
     }

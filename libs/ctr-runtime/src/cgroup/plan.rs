@@ -11,9 +11,34 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::Linux;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::{CgroupError, DevicePolicy, Limits};
+use super::{CgroupError, DevicePolicy, Hierarchies, Limits};
+
+/// Who makes a container's cgroup.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Manager {
+    /// This runtime, in the cgroup file systems.
+    #[default]
+    Cgroupfs,
+    /// systemd, asked to over D-Bus.
+    Systemd,
+    /// Nobody: the container's processes stay where the caller is.
+    Disabled,
+}
+
+impl Manager {
+    /// By its name on the command line.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "cgroupfs" => Some(Self::Cgroupfs),
+            "systemd" => Some(Self::Systemd),
+            "disabled" => Some(Self::Disabled),
+            _ => None,
+        }
+    }
+}
 
 /// What [`plan`] goes by, beside config.json.
 #[derive(Clone, Copy, Debug)]
@@ -23,8 +48,8 @@ pub struct PlanOptions<'a> {
     /// The caller has no say over cgroups but what was delegated to it: what it may not do, and was not asked
     /// to do, is left undone.
     pub rootless: bool,
-    /// The caller asked for cgroups to be made by systemd.
-    pub systemd: bool,
+    /// Who is to make it.
+    pub manager: Manager,
 }
 
 /// The cgroup that a container is to have.
@@ -52,6 +77,8 @@ pub enum Placement {
     Root(PathBuf),
     /// Near the cgroup that the caller is in, which is where an ordinary user may have been given a place.
     Own(PathBuf),
+    /// Nowhere: there is none.
+    Nowhere,
 }
 
 /// Plans a container's cgroup (runtime-spec, config-linux, "Control groups").
@@ -61,7 +88,7 @@ pub enum Placement {
 /// start near the caller's own cgroup.
 pub fn plan(linux: Option<&Linux>, options: PlanOptions<'_>) -> Result<CgroupPlan, CgroupError> {
     let path = linux.and_then(|linux| linux.cgroups_path().as_deref()).filter(|path| !path.as_os_str().is_empty());
-    if options.systemd {
+    if options.manager == Manager::Systemd {
         return Err(CgroupError::Systemd { path: path.unwrap_or(Path::new(options.id)).to_owned() });
     }
     let relative = match path {
@@ -69,6 +96,7 @@ pub fn plan(linux: Option<&Linux>, options: PlanOptions<'_>) -> Result<CgroupPla
         Some(path) => check_path(path)?,
     };
     let placement = match path {
+        _ if options.manager == Manager::Disabled => Placement::Nowhere,
         Some(path) if path.is_absolute() => Placement::Root(relative),
         _ if options.rootless => Placement::Own(relative),
         _ => Placement::Root(relative),
@@ -78,6 +106,9 @@ pub fn plan(linux: Option<&Linux>, options: PlanOptions<'_>) -> Result<CgroupPla
     let rules = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
     let devices = DevicePolicy::from_spec(rules)?;
     let optional = options.rootless && path.is_none();
+    if placement == Placement::Nowhere && !limits.is_empty() {
+        return Err(CgroupError::Disabled);
+    }
     Ok(CgroupPlan { placement, limits, devices, rootless: options.rootless, optional })
 }
 
@@ -102,20 +133,30 @@ fn check_path(path: &Path) -> Result<PathBuf, CgroupError> {
     Ok(checked)
 }
 
+impl CgroupPlan {
+    /// The hierarchies that the container is to be placed in: those of this machine, if in any.
+    pub fn hierarchies(&self) -> Result<Hierarchies, CgroupError> {
+        match self.placement {
+            Placement::Nowhere => Ok(Hierarchies::default()),
+            _ => Hierarchies::detect(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
 
-    fn made(path: Option<&str>, rootless: bool, systemd: bool) -> Result<CgroupPlan, String> {
+    fn made(path: Option<&str>, rootless: bool, manager: Manager) -> Result<CgroupPlan, String> {
         let linux = serde_json::from_value(json!({"cgroupsPath": path})).expect("test JSON");
-        let options = PlanOptions { id: "web-1", rootless, systemd };
+        let options = PlanOptions { id: "web-1", rootless, manager };
         plan(Some(&linux), options).map_err(|error| error.to_string())
     }
 
-    fn planned(path: Option<&str>, rootless: bool, systemd: bool) -> Result<Placement, String> {
-        made(path, rootless, systemd).map(|plan| plan.placement)
+    fn planned(path: Option<&str>, rootless: bool, manager: Manager) -> Result<Placement, String> {
+        made(path, rootless, manager).map(|plan| plan.placement)
     }
 
     #[test]
@@ -129,21 +170,21 @@ mod tests {
             (Some("system.slice:ctr:web"), "system.slice:ctr:web"),
             (Some("/...x"), "...x"),
         ] {
-            assert_eq!(planned(path, false, false), Ok(Placement::Root(place.into())), "{path:?}");
+            assert_eq!(planned(path, false, Manager::Cgroupfs), Ok(Placement::Root(place.into())), "{path:?}");
         }
     }
 
     #[test]
     fn users_are_placed_near_their_own_cgroup_unless_they_say_where() {
-        assert_eq!(planned(None, true, false), Ok(Placement::Own("ctr-web-1".into())));
-        assert_eq!(planned(Some("a"), true, false), Ok(Placement::Own("a".into())));
-        assert_eq!(planned(Some("/a"), true, false), Ok(Placement::Root("a".into())));
+        assert_eq!(planned(None, true, Manager::Cgroupfs), Ok(Placement::Own("ctr-web-1".into())));
+        assert_eq!(planned(Some("a"), true, Manager::Cgroupfs), Ok(Placement::Own("a".into())));
+        assert_eq!(planned(Some("/a"), true, Manager::Cgroupfs), Ok(Placement::Root("a".into())));
     }
 
     #[test]
     fn a_cgroup_that_was_asked_for_is_not_optional() {
         for (path, rootless, optional) in [(None, true, true), (Some("/a"), true, false), (None, false, false)] {
-            let plan = made(path, rootless, false).expect("a plan");
+            let plan = made(path, rootless, Manager::Cgroupfs).expect("a plan");
             assert_eq!(plan.optional, optional, "{path:?} {rootless}");
         }
     }
@@ -160,23 +201,47 @@ mod tests {
             ("/a\0b", "NUL"),
             (&long, "too long"),
         ] {
-            let error = planned(Some(path), false, false).expect_err(path);
+            let error = planned(Some(path), false, Manager::Cgroupfs).expect_err(path);
             assert!(error.contains(part), "{error}");
         }
     }
 
     #[test]
     fn systemd_is_refused_by_name() {
-        let error = planned(Some("system.slice:ctr:web"), false, true).expect_err("no driver");
+        let error = planned(Some("system.slice:ctr:web"), false, Manager::Systemd).expect_err("no driver");
         assert!(error.contains("system.slice:ctr:web") && error.contains("systemd"), "{error}");
-        assert!(planned(None, false, true).is_err());
+        assert!(planned(None, false, Manager::Systemd).is_err());
+    }
+
+    #[test]
+    fn limits_need_a_cgroup() {
+        assert_eq!(planned(Some("/a"), false, Manager::Disabled), Ok(Placement::Nowhere));
+        for (resources, possible) in [
+            (json!({"devices": [{"allow": false, "access": "rwm"}], "memory": {"limit": 0}}), true),
+            (json!({"memory": {"limit": 1000}}), false),
+            (json!({"unified": {"memory.high": "1"}}), false),
+        ] {
+            let linux = serde_json::from_value(json!({"resources": resources})).expect("test JSON");
+            let options = PlanOptions { id: "a", rootless: false, manager: Manager::Disabled };
+            assert_eq!(plan(Some(&linux), options).is_ok(), possible, "{resources}");
+        }
+    }
+
+    #[test]
+    fn managers_have_names() {
+        for manager in [Manager::Cgroupfs, Manager::Systemd, Manager::Disabled] {
+            let name = serde_json::to_value(manager).expect("serialisable");
+            assert_eq!(Manager::parse(name.as_str().expect("a string")), Some(manager));
+        }
+        assert_eq!(Manager::parse("none"), None);
     }
 
     #[test]
     fn a_plan_is_json() {
         let linux = json!({"cgroupsPath": "/x", "resources": {"pids": {"limit": 5}, "devices": []}});
         let linux = serde_json::from_value(linux).expect("test JSON");
-        let plan = plan(Some(&linux), PlanOptions { id: "a", rootless: false, systemd: false }).expect("a plan");
+        let plan =
+            plan(Some(&linux), PlanOptions { id: "a", rootless: false, manager: Manager::Cgroupfs }).expect("a plan");
         let json = serde_json::to_value(&plan).expect("serialisable");
         assert_eq!(json["placement"], json!({"root": "x"}));
         assert_eq!(json["limits"], json!({"pids": {"limit": 5}}));
