@@ -20,6 +20,7 @@ mod run;
 mod runtime;
 mod runtime_cgroup;
 mod runtime_cli;
+mod runtime_exec;
 mod runtime_lifecycle;
 mod sched;
 mod shim;

@@ -121,6 +121,9 @@ pub(crate) struct Create {
     /// Unix socket that is sent the master of the container's terminal
     #[arg(long, value_name = "SOCKET")]
     pub(crate) console_socket: Option<PathBuf>,
+    /// Unix socket that is sent a descriptor of the first process
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) pidfd_socket: Option<PathBuf>,
     /// File that is written the pid of the first process
     #[arg(long, value_name = "FILE")]
     pub(crate) pid_file: Option<PathBuf>,
@@ -209,6 +212,9 @@ pub(crate) struct Exec {
     /// Return once the process runs
     #[arg(short, long)]
     pub(crate) detach: bool,
+    /// Unix socket that is sent a descriptor of the process
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) pidfd_socket: Option<PathBuf>,
     /// File that is written the pid of the process
     #[arg(long, value_name = "FILE")]
     pub(crate) pid_file: Option<PathBuf>,
@@ -221,6 +227,9 @@ pub(crate) struct Exec {
     /// Execute it even though the container is paused
     #[arg(long)]
     pub(crate) ignore_paused: bool,
+    /// Run it in an existing cgroup below the container's; may be repeated for controllers of cgroup v1
+    #[arg(long, value_name = "[CONTROLLER:]PATH")]
+    pub(crate) cgroup: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use ctr_cli::Error;
 use ctr_record::ErrorKind;
+use ctr_runtime::cgroup::CgroupBelow;
 use ctr_runtime::plan::ProcessPlan;
 use ctr_runtime::{Container, ExecOptions, capability, spec};
 
@@ -16,9 +17,11 @@ pub(crate) fn perform(container: &Container, args: &Exec) -> Result<ExitCode, Er
         process: process(container, args)?,
         detach: args.detach,
         console_socket: args.console_socket.clone(),
+        pidfd_socket: args.pidfd_socket.clone(),
         pid_file: args.pid_file.clone(),
         preserve_fds: args.preserve_fds,
         ignore_paused: args.ignore_paused,
+        cgroup: CgroupBelow::parse(&args.cgroup)?,
     };
     let status = ctr_runtime::exec(container, options)?;
     Ok(ExitCode::from(status))

@@ -77,6 +77,7 @@ fn options(create: &Create, cgroup_manager: Manager) -> CreateOptions {
     CreateOptions {
         bundle: create.bundle.clone(),
         console_socket: create.console_socket.clone(),
+        pidfd_socket: create.pidfd_socket.clone(),
         pid_file: create.pid_file.clone(),
         no_pivot: create.no_pivot,
         no_new_keyring: create.no_new_keyring,

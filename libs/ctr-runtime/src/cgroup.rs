@@ -11,6 +11,7 @@
 //! [`Cgroup::add_process`], which moves somebody else, pays it.
 
 mod apply;
+mod below;
 mod control;
 mod controllers;
 mod convert;
@@ -32,6 +33,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use below::CgroupBelow;
 pub use device::DevicePolicy;
 pub use error::CgroupError;
 pub use hierarchy::{Hierarchies, Mode, Version};

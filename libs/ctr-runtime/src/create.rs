@@ -18,7 +18,8 @@ use crate::container::Container;
 use crate::gate::Gate;
 use crate::init::Init;
 use crate::launch::Launch;
-use crate::plan::{Caller, Hooks, MountKind, Plan, ProcessPlan};
+use crate::pidfd_socket::{PidfdSocket, Role};
+use crate::plan::{Caller, CpuAffinity, Hooks, MountKind, Plan, ProcessPlan};
 use crate::report::{Channel, Message};
 use crate::rootfs::{CgroupMount, Prepared};
 use crate::spec::{self, Config};
@@ -33,6 +34,8 @@ pub struct CreateOptions {
     pub bundle: PathBuf,
     /// A Unix socket that is sent the master of the container's terminal.
     pub console_socket: Option<PathBuf>,
+    /// A Unix socket that is sent a descriptor of the container's first process.
+    pub pidfd_socket: Option<PathBuf>,
     /// A file that is written the pid of the container's first process, in decimal without a newline.
     pub pid_file: Option<PathBuf>,
     /// The root is moved over `/` instead of pivoted to, for roots on a ramdisk.
@@ -73,6 +76,7 @@ pub(crate) fn make(root: &Path, id: &str, options: &CreateOptions, opening: Open
     let plan = Plan::new(id, &bundle, &config.spec, Caller::this(options.cgroup_manager))?;
     let mut process = plan.process.clone().ok_or_else(|| RuntimeError::config("process", "it is missing"))?;
     process.console_size = tty::first_size(&process, opening == Opening::Foreground);
+    process.exec_cpu_affinity = CpuAffinity::default();
     check_terminal(process.terminal, options, opening)?;
     let layers = overlay::read_layers(&bundle)?;
     let dir = ContainerDir::claim(root, id)?;
@@ -119,6 +123,7 @@ fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Re
     };
     let join = open_namespaces(plan)?;
     let console_socket = options.console_socket.as_deref().map(connect).transpose()?;
+    let pidfd_socket = options.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
     let (ours, theirs) = Channel::pair().map_err(RuntimeError::call("make a socket pair"))?;
     let (opener, gate) = match opening {
         Opening::Later => (None, Gate::create(dir.path()).map_err(RuntimeError::io("make the gate in", dir.path()))?),
@@ -148,6 +153,9 @@ fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Re
     state.pid_start_time = start_time(state.pid).unwrap_or(0);
     undo.child = Some((child, state.clone()));
     dir.save(&state)?;
+    if let (Some(socket), Some((child, _))) = (pidfd_socket, &undo.child) {
+        socket.send(child, Role::First)?;
+    }
     serve::set_oom_score(oom_score, pid)?;
     if let Some(opener) = &opener {
         // It stays unread until the process has come that far.

@@ -8,15 +8,19 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use ctr_record::TaskStatus;
+use ctr_sys::affinity::{self, CpuSet};
 use ctr_sys::process::{self as sys, Child};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
+use nix::unistd::Pid;
 
 use crate::beneath::Root;
+use crate::cgroup::CgroupBelow;
 use crate::container::Container;
 use crate::create::check_preserved;
 use crate::fate::check_executed;
 use crate::launch::Launch;
+use crate::pidfd_socket::{PidfdSocket, Role};
 use crate::plan::{Plan, ProcessPlan};
 use crate::report::{Channel, Message, Step, StepResult};
 use crate::run::{Signals, supervise};
@@ -33,12 +37,16 @@ pub struct ExecOptions {
     pub detach: bool,
     /// A Unix socket that is sent the master of its terminal.
     pub console_socket: Option<PathBuf>,
+    /// A Unix socket that is sent a descriptor of it.
+    pub pidfd_socket: Option<PathBuf>,
     /// A file that is written its pid, in decimal without a newline.
     pub pid_file: Option<PathBuf>,
     /// How many descriptors from 3 up it inherits.
     pub preserve_fds: u32,
     /// Execute it even though the container is paused; it runs when that is resumed.
     pub ignore_paused: bool,
+    /// The cgroup below the container's that it joins.
+    pub cgroup: CgroupBelow,
 }
 
 /// Executes a process in a container. In the foreground it returns the status to exit with.
@@ -55,14 +63,23 @@ pub fn exec(container: &Container, mut options: ExecOptions) -> Result<u8, Runti
         }
         None => None,
     };
+    let pidfd_socket = options.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
     let signals = if options.detach { None } else { Some(Signals::block()?) };
     let (ours, theirs) = Channel::pair().map_err(RuntimeError::call("make a socket pair"))?;
     let first = plan.process.as_ref().and_then(|process| process.oom_score_adj);
     let oom_score = options.process.oom_score_adj.or(first);
+    let affinity = &mut options.process.exec_cpu_affinity;
+    if let (true, Some(first)) = (affinity.is_default(), &plan.process) {
+        *affinity = first.exec_cpu_affinity.clone();
+    }
+    let initial = affinity.initial.clone();
     options.process.console_size = tty::first_size(&options.process, !options.detach);
     let launch = Launch::new(options.process, plan.seccomp.clone(), keyring(&plan), options.preserve_fds);
     let process = ExecProcess { launch, channel: theirs, console_socket };
-    let child = spawn_exec(container, &plan, target.as_fd(), process)?;
+    let child = on_cpus(initial.as_ref(), || spawn_exec(container, &plan, target.as_fd(), &options.cgroup, process))?;
+    if let Some(socket) = pidfd_socket {
+        socket.send(&child, Role::Further)?;
+    }
     let guard = KillUnlessDone { child: &child, done: false };
     set_oom_score(oom_score, child.pid)?;
     let terminal = await_execution(&ours)?;
@@ -105,25 +122,42 @@ fn keyring(plan: &Plan) -> Option<CString> {
     Some(CString::new(format!("_ses.{}", plan.id)).expect("an id has no NUL bytes"))
 }
 
+// A process is born on the CPUs of its parent, and into its cgroup.
+fn on_cpus<T>(cpus: Option<&CpuSet>, make: impl FnOnce() -> Result<T, RuntimeError>) -> Result<T, RuntimeError> {
+    let Some(cpus) = cpus else { return make() };
+    let before = affinity::get().map_err(RuntimeError::call("read the CPU affinity"))?;
+    affinity::set(cpus).map_err(RuntimeError::call("set the initial CPU affinity"))?;
+    let made = make();
+    let _ = affinity::set(&before);
+    made
+}
+
 fn spawn_exec(
     container: &Container,
     plan: &Plan,
     target: BorrowedFd<'_>,
+    below: &CgroupBelow,
     process: ExecProcess,
 ) -> Result<Child, RuntimeError> {
     let cgroup = container.cgroup();
-    let pid = nix::unistd::Pid::from_raw(container.state().pid);
-    let join = cgroup.join_fds_beside(pid)?;
+    let join = match below.is_none() {
+        true => cgroup.join_fds_beside(Pid::from_raw(container.state().pid))?,
+        false => cgroup.join_fds_below(below)?,
+    };
+    let explain = |error: io::Error| match error.raw_os_error() {
+        Some(libc::EBUSY | libc::EOPNOTSUPP) if !below.is_none() => cgroup.explain_below(below, error).into(),
+        _ => spawn::explain(cgroup, error),
+    };
     let kinds = plan.namespaces.join.iter().fold(plan.namespaces.new as i32, |kinds, (kind, _)| kinds | kind);
     if kinds & libc::CLONE_NEWUSER != 0 {
         let join_all = [(target, kinds)];
         let child = spawn::spawn_joined(&join, 0, &join_all, || process.run(None, true));
-        return child.map_err(|error| spawn::explain(cgroup, error));
+        return child.map_err(explain);
     }
     let rest = kinds & !libc::CLONE_NEWPID;
     let pid_namespace = (kinds & libc::CLONE_NEWPID != 0).then_some(target);
     let child = spawn::spawn_in(&join, 0, pid_namespace, || process.run(Some((target, rest)), false));
-    child.map_err(|error| spawn::explain(cgroup, error))
+    child.map_err(explain)
 }
 
 /// What becomes the process.

@@ -11,6 +11,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use ctr_sys::affinity::{self, CpuSet};
 use ctr_sys::process as sys;
 use nix::sys::stat::{Mode, SFlag, fstat, umask};
 use nix::unistd::{Gid, Uid, fchown, setgroups, setresgid, setresuid};
@@ -96,6 +97,7 @@ impl Launch {
         if let Some(priority) = process.io_priority {
             sys::set_io_priority(priority).step("set the I/O priority")?;
         }
+        self.choose_cpus()?;
         if let Some((file, label)) = &mut self.label {
             file.write_all(label.as_bytes()).step_with(|| format!("set the label {label:?}"))?;
         }
@@ -105,6 +107,18 @@ impl Launch {
         }
         self.become_user()?;
         self.program = explain::find_program(&self.process.args[0], &self.process.env)?;
+        Ok(())
+    }
+
+    // The runtime may have been kept to some CPUs; that is no reason to keep the container there.
+    fn choose_cpus(&self) -> StepResult<()> {
+        let affinity = &self.process.exec_cpu_affinity;
+        if let Some(cpus) = &affinity.last {
+            return affinity::set(cpus).step_with(|| format!("set the final CPU affinity to {cpus:?}"));
+        }
+        if affinity.initial.is_none() {
+            let _ = affinity::set(&CpuSet::all());
+        }
         Ok(())
     }
 

@@ -25,6 +25,7 @@ mod init;
 mod launch;
 mod overlay;
 mod pid_file;
+mod pidfd_socket;
 pub mod plan;
 mod report;
 mod rootfs;

@@ -4,6 +4,7 @@
 //! Making it touches nothing and asks the system nothing, so that it can be tested, printed and
 //! compared. What it refuses is refused before anything has happened.
 
+mod affinity;
 mod mounts;
 mod namespaces;
 mod options;
@@ -17,6 +18,7 @@ use crate::RuntimeError;
 use crate::cgroup::{CgroupPlan, Manager, PlanOptions};
 use crate::seccomp::Filter;
 
+pub use affinity::CpuAffinity;
 pub use mounts::{DevicePlan, MountKind, MountPlan, NodeKind};
 pub use namespaces::{IdMap, NamespacePlan, UserPlan};
 pub use options::{Change, MountOptions, propagation};

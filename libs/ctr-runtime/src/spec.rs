@@ -98,6 +98,10 @@ fn normalise_spec(value: &mut Value, warnings: &mut Vec<String>) {
 
 fn normalise_process(process: &mut Map<String, Value>, warnings: &mut Vec<String>) {
     process.entry("user").or_insert_with(|| Value::Object(Map::new()));
+    // An empty list of CPUs is none to Go.
+    if let Some(affinity) = process.get_mut("execCPUAffinity").and_then(Value::as_object_mut) {
+        affinity.retain(|_, list| list.as_str() != Some(""));
+    }
     if let Some(sets) = process.get_mut("capabilities").and_then(Value::as_object_mut) {
         for (set, names) in sets.iter_mut() {
             let Some(names) = names.as_array_mut() else { continue };

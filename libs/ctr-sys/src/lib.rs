@@ -4,6 +4,7 @@
 //! What `nix` wraps is taken from `nix`. Every module that needs unsafe allows it for itself, and every
 //! block argues why it is sound.
 
+pub mod affinity;
 pub mod bpf;
 pub mod capability;
 pub mod inherit;

@@ -61,6 +61,12 @@ pub enum CgroupError {
     JoinInner { path: PathBuf },
     #[error("join cgroup {}: its parent is threaded, and it is neither that nor a domain", .path.display())]
     JoinThreaded { path: PathBuf },
+    #[error("invalid --cgroup argument {argument:?}: {rule}")]
+    Below { argument: String, rule: &'static str },
+    #[error("unknown controller {0}: no cgroup v1 hierarchy of the container has it")]
+    Controller(String),
+    #[error("error adding pid of the new process to cgroups: {}", .path.display())]
+    Add { path: PathBuf, source: io::Error },
     #[error("freeze cgroup {}: it was not frozen after {seconds} s", .path.display())]
     FreezeTimeout { path: PathBuf, seconds: u64 },
     #[error("freeze processes: the container has no cgroup with a freezer")]
@@ -102,14 +108,17 @@ fn of_control(error: &io::Error) -> ErrorKind {
 impl Classify for CgroupError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Path { .. } | Self::Invalid { .. } => ErrorKind::Invalid,
+            Self::Path { .. } | Self::Invalid { .. } | Self::Below { .. } | Self::Controller(_) => ErrorKind::Invalid,
             Self::NotEmpty { .. }
             | Self::Frozen { .. }
             | Self::InternalProcesses { .. }
             | Self::JoinInner { .. }
             | Self::BelowUse { .. }
             | Self::Busy { .. } => ErrorKind::Conflict,
-            Self::Enable { source, .. } | Self::Write { source, .. } | Self::Join { source, .. } => of_control(source),
+            Self::Enable { source, .. }
+            | Self::Write { source, .. }
+            | Self::Join { source, .. }
+            | Self::Add { source, .. } => of_control(source),
             Self::Read { source, .. }
             | Self::Create { source, .. }
             | Self::DeviceProgram { source, .. }

@@ -18,10 +18,10 @@ use super::control::{open_directory, read_file_at, write_file};
 use super::{Cgroup, CgroupError, Version, members};
 
 /// Open files by which a new process joins a cgroup, whatever it can see of the filesystem by then.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct JoinFds {
-    v2: Option<OwnedFd>,
-    v1: Vec<OwnedFd>,
+    pub(super) v2: Option<OwnedFd>,
+    pub(super) v1: Vec<OwnedFd>,
 }
 
 /// Which of the v1 hierarchies was not joined, for [`Cgroup::explain`].
@@ -58,7 +58,7 @@ impl JoinFds {
 impl Cgroup {
     /// Opens what a new process needs to join; fails when the cgroup is gone.
     pub fn join_fds(&self) -> Result<JoinFds, CgroupError> {
-        let mut fds = JoinFds { v2: None, v1: Vec::new() };
+        let mut fds = JoinFds::default();
         for (version, path) in self.directories() {
             let join = |errno: Errno| CgroupError::Join { path: path.to_owned(), source: errno.into() };
             match version {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use ctr_sys::process::SchedulerAttributes;
 use oci_spec::runtime::{IOPriorityClass, LinuxSchedulerFlag, LinuxSchedulerPolicy, PosixRlimitType, Process};
 
+use super::CpuAffinity;
 use crate::RuntimeError;
 use crate::capability::CapabilitySets;
 
@@ -35,6 +36,8 @@ pub struct ProcessPlan {
     /// The value for ioprio_set(2).
     pub io_priority: Option<i32>,
     pub scheduler: Option<SchedulerAttributes>,
+    /// Of a process that is executed in a container; its first one has no such choice.
+    pub exec_cpu_affinity: CpuAffinity,
 }
 
 /// A resource limit: `RLIMIT_*`, soft, hard.
@@ -49,9 +52,6 @@ impl ProcessPlan {
         };
         let args: Vec<CString> =
             process.args().iter().flatten().map(|arg| c_string("args", arg)).collect::<Result<_, _>>()?;
-        if process.exec_cpu_affinity().is_some() {
-            return Err(RuntimeError::Unsupported("process.execCPUAffinity".to_owned()));
-        }
         if args.first().is_none_or(|program| program.is_empty()) {
             return Err(refuse("args", "it must name a program"));
         }
@@ -88,6 +88,7 @@ impl ProcessPlan {
             selinux_label: process.selinux_label().clone().filter(|label| !label.is_empty()),
             io_priority: io_priority(process)?,
             scheduler: scheduler(process)?,
+            exec_cpu_affinity: CpuAffinity::new(process)?,
         })
     }
 }

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+//! On which CPUs a process that is executed in a container runs (`process.execCPUAffinity`).
+
+use ctr_sys::affinity::CpuSet;
+use oci_spec::runtime::Process;
+
+use crate::RuntimeError;
+
+/// The CPUs of an executed process, at its birth and from its cgroup on. Without either, it gets all that its
+/// cpuset has, wherever the runtime itself is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CpuAffinity {
+    /// Before the process joins the container's cgroup.
+    pub initial: Option<CpuSet>,
+    /// After that.
+    pub last: Option<CpuSet>,
+}
+
+impl CpuAffinity {
+    /// Takes that of a `process` object.
+    pub fn new(process: &Process) -> Result<Self, RuntimeError> {
+        let Some(affinity) = process.exec_cpu_affinity() else { return Ok(Self::default()) };
+        let set = |member: &str, list: &Option<String>| {
+            let refuse = |list: &str| {
+                RuntimeError::config(
+                    format!("process.execCPUAffinity.{member}"),
+                    format!("{list:?} is no list of CPUs"),
+                )
+            };
+            list.as_deref().map(|list| parse(list).ok_or_else(|| refuse(list))).transpose()
+        };
+        Ok(Self { initial: set("initial", affinity.initial())?, last: set("final", affinity.cpu_affinity_final())? })
+    }
+
+    /// Whether nothing is asked for.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+// `0-3,7`, as cpuset files have it.
+fn parse(list: &str) -> Option<CpuSet> {
+    let number = |text: &str| {
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        if digits { text.parse::<usize>().ok() } else { None }
+    };
+    let mut set = CpuSet::none();
+    for part in list.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (number(first)?, number(last)?);
+        if first > last || last >= ctr_sys::affinity::MAX_CPUS || !(first..=last).all(|cpu| set.insert(cpu)) {
+            return None;
+        }
+    }
+    Some(set)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn affinity(member: &str, list: &str) -> Option<CpuAffinity> {
+        let process = json!({
+            "cwd": "/", "args": ["a"], "user": {"uid": 0, "gid": 0}, "execCPUAffinity": { (member): list }
+        });
+        CpuAffinity::new(&serde_json::from_value(process).ok()?).ok()
+    }
+
+    #[test]
+    fn a_list_has_numbers_and_ranges() {
+        let set = affinity("final", "0-2,7").unwrap().last.unwrap();
+        assert_eq!(format!("{set:?}"), "{0, 1, 2, 7}");
+        for bad in ["a", "1-", "-1", "2-1", "1,,2", "0-8192", "99999999999999999999", "0 ", "+1"] {
+            assert!(affinity("initial", bad).is_none() && parse(bad).is_none(), "{bad:?}");
+        }
+    }
+}

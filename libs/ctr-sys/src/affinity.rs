@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+//! On which CPUs a thread may run.
+#![allow(unsafe_code)]
+
+use std::io;
+
+/// How many CPUs a set can name; Linux can be built for 8192.
+pub const MAX_CPUS: usize = 8192;
+
+const WORDS: usize = MAX_CPUS / 64;
+
+/// A set of CPUs.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CpuSet(Box<[u64; WORDS]>);
+
+impl CpuSet {
+    /// No CPU.
+    pub fn none() -> Self {
+        Self(Box::new([0; WORDS]))
+    }
+
+    /// Every CPU that there is, and those that there may be once.
+    pub fn all() -> Self {
+        Self(Box::new([u64::MAX; WORDS]))
+    }
+
+    /// Adds a CPU. `false`: there can be none of that number.
+    pub fn insert(&mut self, cpu: usize) -> bool {
+        match self.0.get_mut(cpu / 64) {
+            Some(word) => *word |= 1 << (cpu % 64),
+            None => return false,
+        }
+        true
+    }
+
+    /// Whether the CPU is in the set.
+    pub fn contains(&self, cpu: usize) -> bool {
+        self.0.get(cpu / 64).is_some_and(|word| word & (1 << (cpu % 64)) != 0)
+    }
+}
+
+impl std::fmt::Debug for CpuSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries((0..MAX_CPUS).filter(|cpu| self.contains(*cpu))).finish()
+    }
+}
+
+/// Lets this thread, and what it starts, run on these CPUs as far as they exist and its cpuset allows them
+/// (sched_setaffinity(2)).
+pub fn set(cpus: &CpuSet) -> io::Result<()> {
+    let size = size_of_val(&*cpus.0);
+    // SAFETY: the kernel reads `size` bytes, which is what the array has; it outlives the call.
+    let result = unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size, cpus.0.as_ptr()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The CPUs that this thread may run on (sched_getaffinity(2)).
+pub fn get() -> io::Result<CpuSet> {
+    let mut cpus = CpuSet::none();
+    let size = size_of_val(&*cpus.0);
+    // SAFETY: the kernel writes at most `size` bytes, which is what the array has, and any bits are valid.
+    let result = unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, size, cpus.0.as_mut_ptr()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(cpus) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_runs_where_it_is_told_to() {
+        std::thread::spawn(|| {
+            let before = get().unwrap();
+            let first = (0..MAX_CPUS).find(|cpu| before.contains(*cpu)).unwrap();
+            let mut one = CpuSet::none();
+            assert!(one.insert(first) && !one.insert(MAX_CPUS));
+            set(&one).unwrap();
+            assert_eq!(get().unwrap(), one);
+            set(&CpuSet::all()).unwrap();
+            assert_eq!(get().unwrap(), before);
+            assert!(set(&CpuSet::none()).is_err());
+        })
+        .join()
+        .unwrap();
+    }
+}
