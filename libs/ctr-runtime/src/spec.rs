@@ -31,11 +31,17 @@ pub struct Config {
 
 /// Reads a bundle's config.json.
 pub fn load(path: &Path) -> Result<Config, RuntimeError> {
-    let bytes = read(path)?;
-    let mut warnings = Vec::new();
-    let spec: Spec = parse(&bytes, path, |value| normalise_spec(value, &mut warnings))?;
-    check_version(&spec)?;
-    Ok(Config { spec, bytes, warnings })
+    Config::parse(read(path)?, path)
+}
+
+impl Config {
+    /// Understands the content of a config.json; `path` is what errors name.
+    pub fn parse(bytes: Vec<u8>, path: &Path) -> Result<Self, RuntimeError> {
+        let mut warnings = Vec::new();
+        let spec: Spec = parse(&bytes, path, |value| normalise_spec(value, &mut warnings))?;
+        check_version(&spec)?;
+        Ok(Self { spec, bytes, warnings })
+    }
 }
 
 /// Reads a `process` object, as `exec --process` is given one.
