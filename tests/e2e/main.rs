@@ -15,6 +15,7 @@ mod harness;
 mod interrupted;
 mod killed;
 mod pipeline;
+mod process;
 mod pull;
 mod run;
 mod runtime;

@@ -62,6 +62,12 @@ pub fn skip(reason: &str) {
     let _ = std::io::stderr().write_all(format!("SKIP {test}: {reason}\n").as_bytes());
 }
 
+/// Says that the running test is skipped for what this kernel, or this root, cannot do: nothing to be installed.
+pub fn cannot(reason: &str) {
+    let thread = std::thread::current();
+    let _ = std::io::stderr().write_all(format!("SKIP {}: {reason}\n", thread.name().unwrap_or("?")).as_bytes());
+}
+
 /// Returns from the test when the machine lacks something that it needs.
 #[macro_export]
 macro_rules! need {

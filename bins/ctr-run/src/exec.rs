@@ -27,11 +27,14 @@ pub(crate) fn perform(container: &Container, args: &Exec) -> Result<ExitCode, Er
     Ok(ExitCode::from(status))
 }
 
-// A file is taken as it is; flags change the process that the container was made with.
+// A file says it all, but for what runc takes from the container then; flags change the process that the container was made with.
 fn process(container: &Container, args: &Exec) -> Result<ProcessPlan, Error> {
     if let Some(path) = &args.process {
-        let (process, warnings) = spec::load_process(path)?;
+        let (mut process, warnings) = spec::load_process(path)?;
         warnings.iter().for_each(|warning| eprintln!("ctr-run: {warning}"));
+        if let Some(first) = container.config()?.process() {
+            spec::complete_process(&mut process, first);
+        }
         return Ok(ProcessPlan::new(&process)?);
     }
     // Some write `exec ID -- PROGRAM`; nobody's program is called that.

@@ -4,7 +4,6 @@
 //! Everything that can fail without the container's process happens before there is one. What was made
 //! is undone, in the reverse order, unless the whole succeeds.
 
-use std::ffi::CString;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -12,14 +11,16 @@ use std::path::{Path, PathBuf};
 
 use ctr_record::{Mount, Timestamp};
 use ctr_sys::process::Child;
+use nix::sys::stat::{fstat, stat};
 
 use crate::cgroup::{Cgroup, JoinFds, Manager};
 use crate::container::Container;
 use crate::gate::Gate;
 use crate::init::Init;
+use crate::keyring::SessionKeyring;
 use crate::launch::Launch;
 use crate::pidfd_socket::{PidfdSocket, Role};
-use crate::plan::{Caller, CpuAffinity, Hooks, MountKind, Plan, ProcessPlan};
+use crate::plan::{Caller, CpuAffinity, Hooks, MountKind, Plan, ProcessPlan, Sysctl};
 use crate::report::{Channel, Message};
 use crate::rootfs::{CgroupMount, Prepared};
 use crate::spec::{self, Config};
@@ -105,8 +106,7 @@ fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Re
     let Making { dir, plan, config, layers, options, opening } = *making;
     let _lock = dir.lock()?;
     let hierarchies = plan.cgroup.hierarchies()?;
-    let mut state = new_state(plan, config, Cgroup::planned(&hierarchies, &plan.cgroup)?);
-    state.cgroup_manager = options.cgroup_manager;
+    let mut state = new_state(making, Cgroup::planned(&hierarchies, &plan.cgroup)?);
     fs::write(dir.config(), &config.bytes).map_err(RuntimeError::io("write", &dir.config()))?;
     dir.save(&state)?;
 
@@ -133,8 +133,7 @@ fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Re
         }
     };
     let oom_score = process.oom_score_adj;
-    let keyring =
-        (!options.no_new_keyring).then(|| CString::new(format!("_ses.{}", dir.id())).expect("an id has no NUL bytes"));
+    let keyring = (!state.no_new_keyring).then(|| SessionKeyring::of_first(plan));
     let init = Init {
         plan,
         prepared,
@@ -142,7 +141,7 @@ fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Re
         channel: theirs,
         gate,
         console_socket,
-        launch: Launch::new(process, plan.seccomp.clone(), keyring, options.preserve_fds),
+        launch: Launch::new(process, plan, keyring, options.preserve_fds)?,
         no_pivot: options.no_pivot,
         state: state.to_oci("creating"),
     };
@@ -168,7 +167,8 @@ fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Re
     Ok(terminal)
 }
 
-fn new_state(plan: &Plan, config: &Config, cgroup: Cgroup) -> State {
+fn new_state(making: &Making<'_>, cgroup: Cgroup) -> State {
+    let Making { plan, config, options, .. } = *making;
     State {
         oci_version: config.spec.version().clone(),
         id: plan.id.clone(),
@@ -181,7 +181,8 @@ fn new_state(plan: &Plan, config: &Config, cgroup: Cgroup) -> State {
         annotations: config.spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
         cgroup,
         cgroup_is_made: false,
-        cgroup_manager: Manager::default(),
+        cgroup_manager: options.cgroup_manager,
+        no_new_keyring: options.no_new_keyring,
     }
 }
 
@@ -190,7 +191,25 @@ fn open_namespaces(plan: &Plan) -> Result<Vec<(i32, OwnedFd)>, RuntimeError> {
         let file = File::open(path).map_err(RuntimeError::io("open the namespace", path))?;
         Ok((*kind, OwnedFd::from(file)))
     };
-    plan.namespaces.join.iter().map(open).collect()
+    let opened: Vec<_> = plan.namespaces.join.iter().map(open).collect::<Result<_, RuntimeError>>()?;
+    check_network(plan, &opened)?;
+    Ok(opened)
+}
+
+// A path may lead to the network namespace of this process, whose parameters are not the container's to set.
+fn check_network(plan: &Plan, joined: &[(i32, OwnedFd)]) -> Result<(), RuntimeError> {
+    let Some((_, joined)) = joined.iter().find(|(kind, _)| *kind == libc::CLONE_NEWNET) else { return Ok(()) };
+    if !plan.sysctl.iter().any(Sysctl::is_of_network) {
+        return Ok(());
+    }
+    let same = || -> nix::Result<bool> {
+        let (own, joined) = (stat("/proc/self/ns/net")?, fstat(joined)?);
+        Ok((own.st_dev, own.st_ino) == (joined.st_dev, joined.st_ino))
+    };
+    match same().map_err(RuntimeError::errno("read the network namespace"))? {
+        true => Err(RuntimeError::config("linux.sysctl", "net.* is not allowed in host network namespace")),
+        false => Ok(()),
+    }
 }
 
 fn spawn_init(plan: &Plan, cgroup: &Cgroup, join_fds: &JoinFds, init: Init<'_>) -> Result<Child, RuntimeError> {

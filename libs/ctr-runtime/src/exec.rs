@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Another process in a container that runs.
 
-use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -19,12 +18,13 @@ use crate::cgroup::CgroupBelow;
 use crate::container::Container;
 use crate::create::check_preserved;
 use crate::fate::check_executed;
+use crate::keyring::SessionKeyring;
 use crate::launch::Launch;
 use crate::pidfd_socket::{PidfdSocket, Role};
-use crate::plan::{Plan, ProcessPlan};
+use crate::plan::{Plan, ProcessPlan, Rlimit};
 use crate::report::{Channel, Message, Step, StepResult};
 use crate::run::{Signals, supervise};
-use crate::serve::set_oom_score;
+use crate::serve::{set_limits, set_oom_score};
 use crate::tty::{self, Proxy};
 use crate::{RuntimeError, device, pid_file, spawn};
 
@@ -74,7 +74,9 @@ pub fn exec(container: &Container, mut options: ExecOptions) -> Result<u8, Runti
     }
     let initial = affinity.initial.clone();
     options.process.console_size = tty::first_size(&options.process, !options.detach);
-    let launch = Launch::new(options.process, plan.seccomp.clone(), keyring(&plan), options.preserve_fds);
+    let limits = options.process.rlimits.clone();
+    let keyring = (!container.state().no_new_keyring).then(|| SessionKeyring::of_further(&plan));
+    let launch = Launch::new(options.process, &plan, keyring, options.preserve_fds)?;
     let process = ExecProcess { launch, channel: theirs, console_socket };
     let child = on_cpus(initial.as_ref(), || spawn_exec(container, &plan, target.as_fd(), &options.cgroup, process))?;
     if let Some(socket) = pidfd_socket {
@@ -82,7 +84,7 @@ pub fn exec(container: &Container, mut options: ExecOptions) -> Result<u8, Runti
     }
     let guard = KillUnlessDone { child: &child, done: false };
     set_oom_score(oom_score, child.pid)?;
-    let terminal = await_execution(&ours)?;
+    let terminal = await_execution(&ours, &limits, child.pid)?;
     check_executed(child.pid)?;
     if let Some(pid_file) = &options.pid_file {
         pid_file::write(pid_file, child.pid.as_raw())?;
@@ -116,10 +118,6 @@ fn check_terminal(options: &ExecOptions) -> Result<(), RuntimeError> {
         }
         _ => Ok(()),
     }
-}
-
-fn keyring(plan: &Plan) -> Option<CString> {
-    Some(CString::new(format!("_ses.{}", plan.id)).expect("an id has no NUL bytes"))
 }
 
 // A process is born on the CPUs of its parent, and into its cgroup.
@@ -171,6 +169,7 @@ impl ExecProcess {
     fn run(mut self, join: Option<spawn::Join<'_>>, in_user_namespace: bool) -> i32 {
         let mut keep: Vec<RawFd> = vec![self.channel.as_raw_fd()];
         keep.extend(self.console_socket.iter().map(AsRawFd::as_raw_fd));
+        keep.extend(self.launch.descriptors());
         keep.extend(join.iter().map(|(target, _)| target.as_raw_fd()));
         if sys::close_inherited(self.launch.first_own_fd(), &mut keep).is_err() {
             return 255;
@@ -188,7 +187,6 @@ impl ExecProcess {
         // Nobody inside may look at this process while it still has what the host gave it
         // (CVE-2016-9962).
         sys::forbid_inspection().step("forbid inspection")?;
-        self.launch.open_attributes()?;
         if let Some((target, kinds)) = join {
             sys::join_namespaces(target, kinds).step("join the container's namespaces")?;
         }
@@ -200,7 +198,7 @@ impl ExecProcess {
         if self.launch.process.terminal {
             self.open_terminal()?;
         }
-        self.launch.prepare()?;
+        self.launch.prepare(&self.channel)?;
         self.launch.execute()
     }
 
@@ -224,12 +222,16 @@ impl ExecProcess {
     }
 }
 
-fn await_execution(channel: &Channel) -> Result<Option<OwnedFd>, RuntimeError> {
+fn await_execution(channel: &Channel, limits: &[Rlimit], pid: Pid) -> Result<Option<OwnedFd>, RuntimeError> {
     let mut terminal = None;
     loop {
         match channel.receive().map_err(RuntimeError::call("hear from the process"))? {
             None => return Ok(terminal),
             Some(Message::Terminal(fd)) => terminal = Some(fd),
+            Some(Message::WantsLimits) => {
+                set_limits(limits, pid)?;
+                let _ = channel.send(&Message::Go); // if it has ended meanwhile, the next message says how
+            }
             Some(Message::Failed(failure)) => return Err(failure.into()),
             Some(_) => return Err(RuntimeError::call("hear from the process")(io::ErrorKind::InvalidData.into())),
         }

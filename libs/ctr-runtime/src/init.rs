@@ -57,6 +57,7 @@ impl Init<'_> {
         all.push(self.channel.as_raw_fd());
         all.extend(self.console_socket.iter().map(AsRawFd::as_raw_fd));
         all.extend(self.join.iter().map(|(_, fd)| fd.as_raw_fd()));
+        all.extend(self.launch.descriptors());
         all.extend(self.prepared.binds.iter().flatten().map(AsRawFd::as_raw_fd));
         all
     }
@@ -85,7 +86,7 @@ impl Init<'_> {
         }
         finalise::finalise(self.plan, Root(root.as_fd()))?;
         drop(root);
-        self.launch.prepare()?;
+        self.launch.prepare(&self.channel)?;
         if self.gate.waits() {
             match self.channel.await_record().step("report that the container is created")? {
                 true => {}
@@ -120,11 +121,11 @@ impl Init<'_> {
         }
         // The host's /proc shows each process the values of its own namespaces, and no container can
         // put anything in its way (CVE-2025-52881).
-        for (name, value) in &self.plan.sysctl {
-            let path = format!("/proc/sys/{}", name.replace('.', "/"));
-            std::fs::write(&path, value).step_with(|| format!("set sysctl {name} to {value:?}"))?;
+        for sysctl in &self.plan.sysctl {
+            let (path, value) = (format!("/proc/sys/{}", sysctl.path), &sysctl.value);
+            std::fs::write(&path, value).step_with(|| format!("set sysctl {} to {value:?}", sysctl.path))?;
         }
-        self.launch.open_attributes()
+        Ok(())
     }
 
     fn mount_everything(&mut self) -> StepResult<OwnedFd> {

@@ -7,39 +7,58 @@
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use ctr_sys::affinity::{self, CpuSet};
 use ctr_sys::process as sys;
+use nix::sys::personality::{self, Persona};
 use nix::sys::stat::{Mode, SFlag, fstat, umask};
 use nix::unistd::{Gid, Uid, fchown, setgroups, setresgid, setresuid};
 
+use crate::RuntimeError;
 use crate::explain;
-use crate::plan::ProcessPlan;
-use crate::report::{InitFailure, Step, StepResult};
+use crate::keyring::SessionKeyring;
+use crate::label::Labels;
+use crate::plan::{MemoryPolicy, Plan, ProcessPlan};
+use crate::report::{Channel, InitFailure, Message, Step, StepResult};
 use crate::seccomp::Filter;
 
 /// A process about to become a program.
 #[derive(Debug)]
 pub(crate) struct Launch {
     pub(crate) process: ProcessPlan,
-    pub(crate) seccomp: Option<Filter>,
-    /// The session keyring's name; none: the caller's keyring is kept.
-    pub(crate) keyring: Option<CString>,
+    seccomp: Option<Filter>,
+    personality: Option<i32>,
+    memory_policy: Option<MemoryPolicy>,
+    /// None: the caller's keyring is kept.
+    keyring: Option<SessionKeyring>,
+    labels: Option<Labels>,
     /// How many descriptors from 3 up the program inherits.
-    pub(crate) preserve_fds: u32,
+    preserve_fds: u32,
     terminal: Option<OwnedFd>,
-    /// Where the LSM's label for the program is written, opened while the host's /proc can be reached.
-    label: Option<(File, String)>,
     program: CString,
 }
 
 impl Launch {
-    pub(crate) fn new(process: ProcessPlan, seccomp: Option<Filter>, keyring: Option<CString>, preserve: u32) -> Self {
-        let program = process.args[0].clone();
-        Self { process, seccomp, keyring, preserve_fds: preserve, terminal: None, label: None, program }
+    /// Plans how a process of a container gets to its program, and opens what it needs of the host for that.
+    pub(crate) fn new(
+        process: ProcessPlan,
+        plan: &Plan,
+        keyring: Option<SessionKeyring>,
+        preserve_fds: u32,
+    ) -> Result<Self, RuntimeError> {
+        Ok(Self {
+            seccomp: plan.seccomp.clone(),
+            personality: plan.personality,
+            memory_policy: plan.memory_policy.clone(),
+            keyring,
+            labels: Labels::of(&process)?,
+            preserve_fds,
+            terminal: None,
+            program: process.args[0].clone(),
+            process,
+        })
     }
 
     /// The lowest descriptor that the program does not inherit.
@@ -52,56 +71,55 @@ impl Launch {
         self.terminal = Some(slave);
     }
 
-    /// Opens what is written to the host's /proc later, when that is out of reach.
-    pub(crate) fn open_attributes(&mut self) -> StepResult<()> {
-        let open = |path: &str, label: String| {
-            let file = File::options().write(true).open(path);
-            file.step_with(|| format!("open {path} for the label {label:?}")).map(|file| Some((file, label)))
-        };
-        self.label = match (&self.process.apparmor_profile, &self.process.selinux_label) {
-            (None, None) => None,
-            (Some(_), Some(_)) => {
-                return Err(InitFailure::finding("apparmorProfile and selinuxLabel cannot both be applied"));
-            }
-            (Some(profile), None) => open("/proc/thread-self/attr/apparmor/exec", format!("exec {profile}"))?,
-            (None, Some(label)) => open("/proc/thread-self/attr/exec", label.clone())?,
-        };
-        Ok(())
+    /// The descriptors that it needs on its way.
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        self.labels.iter().map(Labels::as_raw_fd)
     }
 
     /// Does everything that can be done before the container is started, up to finding the program.
-    pub(crate) fn prepare(&mut self) -> StepResult<()> {
-        if let Some(name) = &self.keyring {
-            match sys::join_new_session_keyring(name) {
-                // A kernel without keys, or a seccomp filter around us that forbids them.
-                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {}
-                result => result.step("make a session keyring")?,
-            }
+    pub(crate) fn prepare(&mut self, parent: &Channel) -> StepResult<()> {
+        if let Some(keyring) = &self.keyring {
+            self.labels.as_ref().map_or(Ok(()), Labels::mark_new_keys)?;
+            keyring.join()?;
+            self.labels.as_ref().map_or(Ok(()), Labels::unmark_new_keys)?;
         }
         if let Some(slave) = self.terminal.take() {
             attach_terminal(slave.as_fd())?;
         }
         // It opens a file, which a limit may forbid.
         self.set_home();
+        self.set_limits(parent)?;
         let process = &self.process;
-        for &(resource, soft, hard) in &process.rlimits {
-            sys::set_rlimit(resource, soft, hard)
-                .step_with(|| format!("set the limit {} to {soft}:{hard}", sys::rlimit_name(resource)))?;
-        }
         if process.no_new_privileges {
             nix::sys::prctl::set_no_new_privs().step("set no-new-privileges")?;
         }
         if let Some(scheduler) = process.scheduler {
-            sys::set_scheduler(scheduler).step("set the scheduler")?;
+            sys::set_scheduler(scheduler).step_with(|| {
+                match scheduler.policy as i32 {
+                    // The kernel wants it to be free to run on every CPU.
+                    libc::SCHED_DEADLINE => {
+                        "set the scheduler (process scheduler can't be used together with AllowedCPUs)"
+                    }
+                    _ => "set the scheduler",
+                }
+                .to_owned()
+            })?;
         }
         if let Some(priority) = process.io_priority {
             sys::set_io_priority(priority).step("set the I/O priority")?;
         }
         self.choose_cpus()?;
-        if let Some((file, label)) = &mut self.label {
-            file.write_all(label.as_bytes()).step_with(|| format!("set the label {label:?}"))?;
+        if let Some(personality) = self.personality {
+            personality::set(Persona::from_bits_retain(personality)).step("set the personality")?;
         }
-        if !process.no_new_privileges {
+        if let Some(policy) = &self.memory_policy {
+            ctr_sys::memory::set_policy(policy.mode, &policy.nodes).step("set the memory policy")?;
+        }
+        // The host's /proc goes with it.
+        if let Some(labels) = self.labels.take() {
+            labels.apply()?;
+        }
+        if !self.process.no_new_privileges {
             // Without no-new-privileges it takes CAP_SYS_ADMIN, which is about to go.
             self.load_seccomp()?;
         }
@@ -118,6 +136,16 @@ impl Launch {
         }
         if affinity.initial.is_none() {
             let _ = affinity::set(&CpuSet::all());
+        }
+        Ok(())
+    }
+
+    fn set_limits(&self, parent: &Channel) -> StepResult<()> {
+        for &(resource, soft, hard) in &self.process.rlimits {
+            match sys::set_rlimit(None, resource, soft, hard) {
+                Err(error) if error.raw_os_error() == Some(libc::EPERM) => return ask_for_limits(parent),
+                result => result.step_with(|| limit_step(resource, soft, hard))?,
+            }
         }
         Ok(())
     }
@@ -184,6 +212,20 @@ impl Launch {
         let error = sys::execve(&self.program, &self.process.args, &self.process.env);
         Err(explain::exec_failure(&self.program, &error))
     }
+}
+
+// Without a user namespace the parent may do no more than this process, but then it says so.
+fn ask_for_limits(parent: &Channel) -> StepResult<()> {
+    parent.send(&Message::WantsLimits).step("ask for the resource limits")?;
+    match parent.receive() {
+        Ok(Some(Message::Go)) => Ok(()),
+        _ => Err(InitFailure::finding("the runtime ended while the resource limits were being set")),
+    }
+}
+
+/// What setting a limit is called.
+pub(crate) fn limit_step(resource: u32, soft: u64, hard: u64) -> String {
+    format!("set the limit {} to {soft}:{hard}", sys::rlimit_name(resource))
 }
 
 /// Makes a terminal the standard streams and the controlling terminal of this session.

@@ -22,6 +22,8 @@ mod finalise;
 mod gate;
 mod hooks;
 mod init;
+mod keyring;
+mod label;
 mod launch;
 mod overlay;
 mod pid_file;

@@ -5,24 +5,28 @@
 //! compared. What it refuses is refused before anything has happened.
 
 mod affinity;
+mod memory;
 mod mounts;
 mod namespaces;
 mod options;
 mod process;
+mod sysctl;
 
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Hook, Linux, LinuxSeccomp, Spec};
+use oci_spec::runtime::{Hook, Linux, LinuxPersonality, LinuxPersonalityDomain, LinuxSeccomp, Spec};
 
 use crate::RuntimeError;
 use crate::cgroup::{CgroupPlan, Manager, PlanOptions};
 use crate::seccomp::Filter;
 
 pub use affinity::CpuAffinity;
+pub use memory::MemoryPolicy;
 pub use mounts::{DevicePlan, MountKind, MountPlan, NodeKind};
 pub use namespaces::{IdMap, NamespacePlan, UserPlan};
 pub use options::{Change, MountOptions, propagation};
 pub use process::{ProcessPlan, Rlimit};
+pub use sysctl::Sysctl;
 
 /// What a container will be.
 #[derive(Debug)]
@@ -39,10 +43,12 @@ pub struct Plan {
     pub readonly_paths: Vec<PathBuf>,
     pub hostname: Option<String>,
     pub domainname: Option<String>,
-    /// Names with dots, and values.
-    pub sysctl: Vec<(String, String)>,
+    pub sysctl: Vec<Sysctl>,
     pub cgroup: CgroupPlan,
     pub seccomp: Option<Filter>,
+    /// The argument of personality(2).
+    pub personality: Option<i32>,
+    pub memory_policy: Option<MemoryPolicy>,
     /// Absent in a config that is only read; `create` needs it.
     pub process: Option<ProcessPlan>,
     pub hooks: Hooks,
@@ -106,12 +112,14 @@ impl Plan {
             readonly_paths: absolute_paths("linux.readonlyPaths", linux.readonly_paths().as_deref())?,
             hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
             domainname: spec.domainname().clone().filter(|name| !name.is_empty()),
-            sysctl: sysctl(linux, &namespaces)?,
+            sysctl: Sysctl::plan(linux, &namespaces)?,
             cgroup: crate::cgroup::plan(
                 Some(linux),
                 PlanOptions { id, rootless: caller.rootless, manager: caller.manager },
             )?,
             seccomp: linux.seccomp().as_ref().map(compile_seccomp).transpose()?,
+            personality: linux.personality().as_ref().map(personality).transpose()?,
+            memory_policy: linux.memory_policy().as_ref().map(MemoryPolicy::new).transpose()?,
             process: spec.process().as_ref().map(ProcessPlan::new).transpose()?,
             hooks: Hooks::new(spec)?,
             namespaces,
@@ -189,12 +197,6 @@ fn refuse_unsupported(linux: &Linux) -> Result<(), RuntimeError> {
     if linux.intel_rdt().is_some() {
         return refuse("linux.intelRdt");
     }
-    if linux.memory_policy().is_some() {
-        return refuse("linux.memoryPolicy");
-    }
-    if linux.personality().is_some() {
-        return refuse("linux.personality");
-    }
     if linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
         return refuse("linux.netDevices");
     }
@@ -212,42 +214,14 @@ fn absolute_paths(field: &str, paths: Option<&[String]>) -> Result<Vec<PathBuf>,
     paths.unwrap_or_default().iter().map(check).collect()
 }
 
-// Only what belongs to a namespace of the container's own: everything else is the host's.
-fn sysctl(linux: &Linux, namespaces: &NamespacePlan) -> Result<Vec<(String, String)>, RuntimeError> {
-    let mut all: Vec<(String, String)> =
-        linux.sysctl().iter().flatten().map(|(name, value)| (name.replace('/', "."), value.clone())).collect();
-    all.sort();
-    for (name, value) in &all {
-        let refuse = |reason: &str| Err(RuntimeError::config(format!("linux.sysctl.{name}"), reason));
-        let well_formed =
-            |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-*".contains(&b));
-        if !name.split('.').all(well_formed) {
-            return refuse("not a valid name");
-        }
-        if value.contains('\n') || value.contains('\0') {
-            return refuse("the value is not one line");
-        }
-        let owner = match name.as_str() {
-            "kernel.domainname" => libc::CLONE_NEWUTS,
-            "kernel.hostname" => return refuse("hostname sets it"),
-            "kernel.msgmax"
-            | "kernel.msgmnb"
-            | "kernel.msgmni"
-            | "kernel.sem"
-            | "kernel.shmall"
-            | "kernel.shmmax"
-            | "kernel.shmmni"
-            | "kernel.shm_rmid_forced" => libc::CLONE_NEWIPC,
-            _ if name.starts_with("fs.mqueue.") => libc::CLONE_NEWIPC,
-            _ if name.starts_with("net.") => libc::CLONE_NEWNET,
-            _ if name.starts_with("user.") => libc::CLONE_NEWUSER,
-            _ => return refuse("it belongs to no namespace, so it would change the host"),
-        };
-        if !namespaces.is_private(owner) {
-            return refuse("it needs a namespace of the container's own");
-        }
+fn personality(spec: &LinuxPersonality) -> Result<i32, RuntimeError> {
+    if spec.flags().as_ref().is_some_and(|flags| !flags.is_empty()) {
+        return Err(RuntimeError::config("linux.personality.flags", "no flags are known"));
     }
-    Ok(all)
+    Ok(match spec.domain() {
+        LinuxPersonalityDomain::PerLinux => 0,
+        LinuxPersonalityDomain::PerLinux32 => 8,
+    })
 }
 
 #[cfg(test)]
@@ -265,20 +239,13 @@ mod tests {
     }
 
     #[test]
-    fn a_sysctl_must_belong_to_a_namespace_of_the_container() {
-        let with = |sysctl: serde_json::Value| {
-            plan(json!({"namespaces": [{"type": "mount"}, {"type": "network"}], "sysctl": sysctl}))
+    fn a_personality_is_one_of_two_without_flags() {
+        let with = |personality: serde_json::Value| {
+            plan(json!({"namespaces": [{"type": "mount"}], "personality": personality})).map(|plan| plan.personality)
         };
-        assert!(with(json!({"net.ipv4.ip_forward": "1"})).is_ok());
-        for bad in [
-            json!({"kernel.shmmax": "1"}),
-            json!({"kernel.core_pattern": "|/evil"}),
-            json!({"net..core_pattern": "x"}),
-            json!({"net/../kernel.core_pattern": "x"}),
-            json!({"net.ipv4.ip_forward": "1\nx"}),
-        ] {
-            assert!(with(bad.clone()).is_err(), "{bad}");
-        }
+        assert_eq!(with(json!({"domain": "LINUX"})).unwrap(), Some(0));
+        assert_eq!(with(json!({"domain": "LINUX32", "flags": []})).unwrap(), Some(8));
+        assert!(with(json!({"domain": "LINUX", "flags": ["ADDR_NO_RANDOMIZE"]})).is_err());
     }
 
     #[test]

@@ -94,6 +94,8 @@ pub(crate) enum Message {
     WantsMappings,
     /// From the child: its namespaces are there, hooks in the runtime's namespace may run.
     WantsHooks,
+    /// From the child: it may not set its resource limits itself.
+    WantsLimits,
     /// From the child: the master of its terminal.
     Terminal(OwnedFd),
     /// From the child: everything is set up but the program is not yet executed. It is answered, so that
@@ -124,6 +126,7 @@ impl Channel {
         match message {
             Message::WantsMappings => plain(b'U')?,
             Message::WantsHooks => plain(b'H')?,
+            Message::WantsLimits => plain(b'L')?,
             Message::Ready => plain(b'R')?,
             Message::Go => plain(b'G')?,
             Message::Terminal(fd) => return ctr_sys::socket::send_fd(self.0.as_fd(), b"T", fd.as_fd()),
@@ -164,6 +167,7 @@ impl Channel {
             (None, _) => return Ok(None),
             (Some((b'U', _)), _) => Message::WantsMappings,
             (Some((b'H', _)), _) => Message::WantsHooks,
+            (Some((b'L', _)), _) => Message::WantsLimits,
             (Some((b'R', _)), _) => Message::Ready,
             (Some((b'G', _)), _) => Message::Go,
             (Some((b'T', _)), Some(fd)) => Message::Terminal(fd),

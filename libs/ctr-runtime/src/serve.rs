@@ -10,10 +10,10 @@ use ctr_record::Mount;
 use nix::unistd::Pid;
 
 use crate::create::Opening;
-use crate::plan::Plan;
-use crate::report::{Channel, Message};
+use crate::plan::{Plan, Rlimit};
+use crate::report::{Channel, Message, Step};
 use crate::state::State;
-use crate::{RuntimeError, fate, hooks, rootfs, user_namespace};
+use crate::{RuntimeError, fate, hooks, launch, rootfs, user_namespace};
 
 /// Answers the container's process until it waits at its gate or, opened at once, runs its program. Returns
 /// the master of its terminal, if it hands one over.
@@ -40,6 +40,10 @@ pub(crate) fn serve(
                 let told = state.to_oci("creating");
                 hooks::run("prestart", &plan.hooks.prestart, &told)?;
                 hooks::run("createRuntime", &plan.hooks.create_runtime, &told)?;
+                Message::Go
+            }
+            Some(Message::WantsLimits) => {
+                set_limits(plan.process.as_ref().map_or(&[], |process| &process.rlimits), pid)?;
                 Message::Go
             }
             Some(Message::Terminal(fd)) => {
@@ -71,6 +75,16 @@ fn make_root_for(pid: i32, plan: &Plan, layers: &[Mount]) -> Result<OwnedFd, Run
     rootfs::leave_peers(plan, root.as_fd())
         .map_err(RuntimeError::io("change the propagation of the rootfs", &plan.rootfs.path))?;
     Ok(root)
+}
+
+/// Sets the limits of a process that may not do so itself: in a user namespace it has lost the right to raise
+/// those that it was born with.
+pub(crate) fn set_limits(limits: &[Rlimit], pid: Pid) -> Result<(), RuntimeError> {
+    for &(resource, soft, hard) in limits {
+        ctr_sys::process::set_rlimit(Some(pid), resource, soft, hard)
+            .step_with(|| launch::limit_step(resource, soft, hard))?;
+    }
+    Ok(())
 }
 
 /// Gives a process the badness that the config asks for, or that of the container's first one.

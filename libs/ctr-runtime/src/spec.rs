@@ -48,11 +48,34 @@ impl Config {
 pub fn load_process(path: &Path) -> Result<(Process, Vec<String>), RuntimeError> {
     let mut warnings = Vec::new();
     let process = parse(&read(path)?, path, |value| {
-        if let Some(process) = value.as_object_mut() {
-            normalise_process(process, &mut warnings);
-        }
+        value.as_object_mut().map_or(Ok(()), |process| normalise_process(process, &mut warnings))
     })?;
     Ok((process, warnings))
+}
+
+/// Gives a process to be executed beside a container's first one what it does not say of itself, as runc does.
+pub fn complete_process(process: &mut Process, first: &Process) {
+    if process.capabilities().is_none() {
+        process.set_capabilities(first.capabilities().clone());
+    }
+    if process.rlimits().as_ref().is_none_or(Vec::is_empty) {
+        process.set_rlimits(first.rlimits().clone());
+    }
+    if process.apparmor_profile().as_ref().is_none_or(String::is_empty) {
+        process.set_apparmor_profile(first.apparmor_profile().clone());
+    }
+    if process.selinux_label().as_ref().is_none_or(String::is_empty) {
+        process.set_selinux_label(first.selinux_label().clone());
+    }
+    if process.io_priority().is_none() {
+        process.set_io_priority(*first.io_priority());
+    }
+    if process.scheduler().is_none() {
+        process.set_scheduler(first.scheduler().clone());
+    }
+    if process.user().umask().is_none() {
+        process.user_mut().set_umask(first.user().umask());
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, RuntimeError> {
@@ -74,12 +97,53 @@ fn read(path: &Path) -> Result<Vec<u8>, RuntimeError> {
 fn parse<T: DeserializeOwned>(
     bytes: &[u8],
     path: &Path,
-    normalise: impl FnOnce(&mut Value),
+    normalise: impl FnOnce(&mut Value) -> Result<(), RuntimeError>,
 ) -> Result<T, RuntimeError> {
     let invalid = |source| RuntimeError::Json { path: path.to_owned(), source };
     let mut value: Value = serde_json::from_slice(bytes).map_err(invalid)?;
-    normalise(&mut value);
-    serde_json::from_value(value).map_err(invalid)
+    drop_nulls(&mut value);
+    normalise(&mut value)?;
+    serde_json::from_value(value).map_err(|source| name_the_word(bytes, &source).unwrap_or_else(|| invalid(source)))
+}
+
+// The decoder tells an unknown word but not where it stands.
+fn name_the_word(bytes: &[u8], error: &serde_json::Error) -> Option<RuntimeError> {
+    let text = error.to_string();
+    let (word, expected) = text.strip_prefix("unknown variant `")?.split_once("`, ")?;
+    let value: Value = serde_json::from_slice(bytes).ok()?;
+    let field = find_word(&value, word)?;
+    let known = |(_, place): &&(&str, &str)| field.starts_with(place);
+    let what = WORDS.iter().find(known).map_or("value", |(what, _)| what);
+    Some(RuntimeError::config(field, format!("invalid {what} {word:?}, {expected}")))
+}
+
+// What runc's messages call these.
+const WORDS: [(&str, &str); 5] = [
+    ("memory policy mode", "linux.memoryPolicy.mode"),
+    ("memory policy flag", "linux.memoryPolicy.flags"),
+    ("personality domain", "linux.personality.domain"),
+    ("namespace type", "linux.namespaces"),
+    ("rlimit type", "process.rlimits"),
+];
+
+// Where a word is the value of something, as `linux.namespaces[1].type`.
+fn find_word(value: &Value, word: &str) -> Option<String> {
+    let below = |name: String, value: &Value| match value {
+        Value::String(text) if text == word => Some(name),
+        _ => find_word(value, word).map(|rest| match rest.starts_with('[') {
+            true => name + &rest,
+            false => name + "." + &rest,
+        }),
+    };
+    match value {
+        Value::Object(map) => {
+            let is_free_text = |name: &str| ["annotations", "args", "env"].contains(&name);
+            let mut members = map.iter().filter(|(name, _)| !is_free_text(name));
+            members.find_map(|(name, value)| below(name.clone(), value))
+        }
+        Value::Array(items) => items.iter().enumerate().find_map(|(i, value)| below(format!("[{i}]"), value)),
+        _ => None,
+    }
 }
 
 fn check_version(spec: &Spec) -> Result<(), RuntimeError> {
@@ -89,10 +153,9 @@ fn check_version(spec: &Spec) -> Result<(), RuntimeError> {
     }
 }
 
-fn normalise_spec(value: &mut Value, warnings: &mut Vec<String>) {
-    drop_nulls(value);
+fn normalise_spec(value: &mut Value, warnings: &mut Vec<String>) -> Result<(), RuntimeError> {
     if let Some(process) = value.get_mut("process").and_then(Value::as_object_mut) {
-        normalise_process(process, warnings);
+        normalise_process(process, warnings)?;
     }
     // `"pids": {}` asks for no limit, and oci-spec would read a limit of 0.
     if let Some(resources) = value.pointer_mut("/linux/resources").and_then(Value::as_object_mut)
@@ -100,10 +163,24 @@ fn normalise_spec(value: &mut Value, warnings: &mut Vec<String>) {
     {
         resources.remove("pids");
     }
+    require(value.pointer("/linux/memoryPolicy"), "mode", "linux.memoryPolicy.mode: invalid memory policy mode")
 }
 
-fn normalise_process(process: &mut Map<String, Value>, warnings: &mut Vec<String>) {
+// What oci-spec would choose by itself if it is not there.
+fn require(object: Option<&Value>, name: &str, what: &str) -> Result<(), RuntimeError> {
+    match object.is_none_or(|object| object.get(name).is_some()) {
+        true => Ok(()),
+        false => Err(RuntimeError::config(what, "it is missing")),
+    }
+}
+
+fn normalise_process(process: &mut Map<String, Value>, warnings: &mut Vec<String>) -> Result<(), RuntimeError> {
     process.entry("user").or_insert_with(|| Value::Object(Map::new()));
+    require(process.get("ioPriority"), "class", "process.ioPriority.class")?;
+    require(process.get("scheduler"), "policy", "process.scheduler.policy")?;
+    if let Some(flags) = process.get_mut("scheduler").and_then(|it| it.get_mut("flags")).and_then(Value::as_array_mut) {
+        flags.iter_mut().for_each(rename_scheduler_flag);
+    }
     // An empty list of CPUs is none to Go.
     if let Some(affinity) = process.get_mut("execCPUAffinity").and_then(Value::as_object_mut) {
         affinity.retain(|_, list| list.as_str() != Some(""));
@@ -119,6 +196,16 @@ fn normalise_process(process: &mut Map<String, Value>, warnings: &mut Vec<String
                 known
             });
         }
+    }
+    Ok(())
+}
+
+// oci-spec has other names for two of them than the specification.
+fn rename_scheduler_flag(flag: &mut Value) {
+    match flag.as_str() {
+        Some("SCHED_FLAG_RESET_ON_FORK") => *flag = "SCHED_RESET_ON_FORK".into(),
+        Some("SCHED_FLAG_DL_OVERRUN") => *flag = "SCHED_FLAG_D_L_OVERRUN".into(),
+        _ => {}
     }
 }
 
@@ -141,7 +228,8 @@ mod tests {
 
     fn normalised(mut value: Value) -> (Spec, Vec<String>) {
         let mut warnings = Vec::new();
-        normalise_spec(&mut value, &mut warnings);
+        drop_nulls(&mut value);
+        normalise_spec(&mut value, &mut warnings).unwrap();
         (serde_json::from_value(value).unwrap(), warnings)
     }
 
@@ -157,5 +245,118 @@ mod tests {
         assert_eq!(spec.process().as_ref().unwrap().user().uid(), 0);
         assert!(spec.linux().as_ref().unwrap().resources().as_ref().unwrap().pids().is_none());
         assert_eq!(warnings, ["process.capabilities.bounding: \"CAP_FUTURE\" is not known and ignored"]);
+    }
+
+    #[test]
+    fn a_further_process_has_what_the_first_one_has_unless_it_says_otherwise() {
+        let process = |value: Value| serde_json::from_value::<Process>(value).unwrap();
+        let first = process(json!({"cwd": "/", "user": {"umask": 63}, "capabilities": {"bounding": ["CAP_KILL"]},
+            "scheduler": {"policy": "SCHED_BATCH"}, "ioPriority": {"class": "IOPRIO_CLASS_RT", "priority": 1},
+            "rlimits": [{"type": "RLIMIT_CPU", "soft": 1, "hard": 1}], "apparmorProfile": "a", "selinuxLabel": "b",
+            "noNewPrivileges": true, "env": ["A=1"]}));
+        let mut silent = process(json!({"cwd": "/tmp", "user": {}, "rlimits": [], "apparmorProfile": ""}));
+        complete_process(&mut silent, &first);
+        let mut expected = first.clone();
+        expected.set_cwd("/tmp".into()).set_env(None).set_no_new_privileges(None);
+        assert_eq!(silent, expected);
+        let mut own = process(json!({"cwd": "/", "user": {"umask": 0}, "capabilities": {},
+            "scheduler": {"policy": "SCHED_IDLE"}, "ioPriority": {"class": "IOPRIO_CLASS_IDLE"},
+            "rlimits": [{"type": "RLIMIT_AS", "soft": 1, "hard": 1}], "apparmorProfile": "c", "selinuxLabel": "d"}));
+        let before = own.clone();
+        complete_process(&mut own, &first);
+        assert_eq!(own, before);
+    }
+
+    // Of lists of words only those that oci-spec has in other letters elsewhere, or has had.
+    #[test]
+    fn the_words_of_the_specification_are_known() {
+        let policies = ["OTHER", "FIFO", "RR", "BATCH", "ISO", "IDLE", "DEADLINE"].map(|name| format!("SCHED_{name}"));
+        let flags = [
+            "RESET_ON_FORK",
+            "RECLAIM",
+            "DL_OVERRUN",
+            "KEEP_POLICY",
+            "KEEP_PARAMS",
+            "UTIL_CLAMP_MIN",
+            "UTIL_CLAMP_MAX",
+        ]
+        .map(|name| format!("SCHED_FLAG_{name}"));
+        let classes = ["RT", "BE", "IDLE"].map(|name| format!("IOPRIO_CLASS_{name}"));
+        let limits = [
+            "AS",
+            "CORE",
+            "CPU",
+            "DATA",
+            "FSIZE",
+            "LOCKS",
+            "MEMLOCK",
+            "MSGQUEUE",
+            "NICE",
+            "NOFILE",
+            "NPROC",
+            "RSS",
+            "RTPRIO",
+            "RTTIME",
+            "SIGPENDING",
+            "STACK",
+        ];
+        let limits = limits.map(|name| json!({"type": format!("RLIMIT_{name}"), "soft": 1, "hard": 1}));
+        for policy in policies {
+            normalised(json!({"ociVersion": "1.3.0", "process": {"cwd": "/", "rlimits": limits,
+                "scheduler": {"policy": policy, "flags": flags}}}));
+        }
+        for class in classes {
+            normalised(json!({"ociVersion": "1.3.0", "process": {"cwd": "/", "ioPriority": {"class": class}}}));
+        }
+        let modes = ["DEFAULT", "BIND", "INTERLEAVE", "WEIGHTED_INTERLEAVE", "PREFERRED", "PREFERRED_MANY", "LOCAL"];
+        let flags = ["NUMA_BALANCING", "RELATIVE_NODES", "STATIC_NODES"].map(|name| format!("MPOL_F_{name}"));
+        for mode in modes.map(|name| format!("MPOL_{name}")) {
+            normalised(json!({"ociVersion": "1.3.0", "linux": {"memoryPolicy": {"mode": mode, "flags": flags}}}));
+        }
+        let kinds = ["pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time"];
+        let namespaces = kinds.map(|kind| json!({"type": kind}));
+        normalised(json!({"ociVersion": "1.3.0", "linux": {"namespaces": namespaces}}));
+    }
+
+    #[test]
+    fn an_unset_member_is_one_that_is_null() {
+        let process = json!({"cwd": "/", "args": null, "user": null, "rlimits": null, "capabilities": {"ambient": null},
+            "scheduler": null, "ioPriority": null, "apparmorProfile": null, "noNewPrivileges": null});
+        let read = |value: Value| {
+            parse::<Process>(value.to_string().as_bytes(), Path::new("x"), |value| {
+                normalise_process(value.as_object_mut().unwrap(), &mut Vec::new())
+            })
+        };
+        assert_eq!(read(process).unwrap().user().gid(), 0);
+        for (member, value) in [("scheduler", json!({"nice": 1})), ("ioPriority", json!({"priority": 1}))] {
+            let error = read(json!({"cwd": "/", member: value})).unwrap_err();
+            assert!(error.to_string().contains("missing"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_word_is_named_with_its_place() {
+        let refused = |linux: Value| {
+            let spec = json!({"ociVersion": "1.3.0", "annotations": {"a": "NOPE"}, "linux": linux}).to_string();
+            let spec = parse::<Spec>(spec.as_bytes(), Path::new("x"), |value| normalise_spec(value, &mut Vec::new()));
+            spec.unwrap_err().to_string()
+        };
+        for (linux, message) in [
+            (
+                json!({"namespaces": [{"type": "pid"}, {"type": "NOPE"}]}),
+                "linux.namespaces[1].type: invalid namespace type",
+            ),
+            (json!({"memoryPolicy": {}}), "linux.memoryPolicy.mode: invalid memory policy mode: it is missing"),
+            (json!({"memoryPolicy": {"mode": "NOPE"}}), "linux.memoryPolicy.mode: invalid memory policy mode \"NOPE\""),
+            (
+                json!({"memoryPolicy": {"mode": "MPOL_BIND", "flags": ["NOPE"]}}),
+                "linux.memoryPolicy.flags[0]: invalid memory policy flag \"NOPE\"",
+            ),
+            (json!({"personality": {"domain": "NOPE"}}), "linux.personality.domain: invalid personality domain"),
+            (json!({"seccomp": {"defaultAction": "NOPE"}}), "linux.seccomp.defaultAction: invalid value \"NOPE\""),
+        ] {
+            let error = refused(linux);
+            assert!(error.starts_with(message), "{error}");
+        }
     }
 }

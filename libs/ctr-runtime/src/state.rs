@@ -50,6 +50,9 @@ pub struct State {
     /// Who made it.
     #[serde(default)]
     pub cgroup_manager: Manager,
+    /// Whether its processes keep their callers' session keyrings.
+    #[serde(default)]
+    pub no_new_keyring: bool,
 }
 
 impl State {
@@ -105,11 +108,6 @@ impl ContainerDir {
     /// The directory's path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// The container's id.
-    pub(crate) fn id(&self) -> &str {
-        &self.id
     }
 
     /// The copy of the bundle's config.json.

@@ -8,6 +8,8 @@ pub mod affinity;
 pub mod bpf;
 pub mod capability;
 pub mod inherit;
+pub mod keyring;
+pub mod memory;
 pub mod mount;
 pub mod process;
 pub mod seccomp;

@@ -107,6 +107,17 @@ pub fn join_namespaces(target: BorrowedFd<'_>, kinds: i32) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Takes a copy of a descriptor of the process that a pidfd refers to (pidfd_getfd(2)).
+pub fn pidfd_getfd(pidfd: BorrowedFd<'_>, fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: three integers are passed, no memory.
+    let copy = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0) };
+    if copy < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just put this descriptor into our table (close-on-exec), and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy as RawFd) })
+}
+
 /// Marks every descriptor from `first` up close-on-exec (close_range(2)).
 pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {
     // SAFETY: three integers are passed; setting close-on-exec invalidates nobody's descriptor.
@@ -207,11 +218,12 @@ pub fn unblock_signals_in(command: &mut Command) -> &mut Command {
     unsafe { command.pre_exec(unblock) }
 }
 
-/// Sets a resource limit of this process; `resource` is an `RLIMIT_*`.
-pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
+/// Sets a resource limit of a process, or of this one (prlimit(2)); `resource` is an `RLIMIT_*`.
+pub fn set_rlimit(process: Option<Pid>, resource: u32, soft: u64, hard: u64) -> io::Result<()> {
     let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    let pid = process.map_or(0, Pid::as_raw);
     // SAFETY: the new limit is a valid rlimit64 that outlives the call; the old one is not asked for.
-    let result = unsafe { libc::prlimit64(0, resource as _, &raw const limit, std::ptr::null_mut()) };
+    let result = unsafe { libc::prlimit64(pid, resource as _, &raw const limit, std::ptr::null_mut()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
@@ -219,14 +231,6 @@ pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
 pub fn forbid_inspection() -> io::Result<()> {
     nix::sys::prctl::set_dumpable(false)?;
     Ok(())
-}
-
-/// Gives this process a new, anonymous session keyring, apart from its parent's (keyctl(2)).
-pub fn join_new_session_keyring(name: &std::ffi::CStr) -> io::Result<()> {
-    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
-    // SAFETY: `name` is a NUL-terminated string that outlives the call.
-    let result = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Sets the NIS domain name of this uts namespace.

@@ -62,8 +62,8 @@ impl NamespacePlan {
             let reason = "a new mount namespace is required: the container's mounts would be made on the host";
             return Err(RuntimeError::config("linux.namespaces", reason));
         }
-        plan.user = user(linux, plan.new & libc::CLONE_NEWUSER as u64 != 0)?;
-        plan.time_offsets = time_offsets(linux, plan.new & libc::CLONE_NEWTIME as u64 != 0)?;
+        plan.user = user(linux, &plan)?;
+        plan.time_offsets = time_offsets(linux, &plan)?;
         Ok(plan)
     }
 
@@ -78,10 +78,14 @@ impl NamespacePlan {
     }
 }
 
-fn user(linux: &Linux, new: bool) -> Result<Option<UserPlan>, RuntimeError> {
+fn user(linux: &Linux, plan: &NamespacePlan) -> Result<Option<UserPlan>, RuntimeError> {
     let uids = mappings("linux.uidMappings", linux.uid_mappings().as_deref())?;
     let gids = mappings("linux.gidMappings", linux.gid_mappings().as_deref())?;
-    match (new, uids.is_empty() && gids.is_empty()) {
+    match (plan.is_new(libc::CLONE_NEWUSER), uids.is_empty() && gids.is_empty()) {
+        (false, false) if !plan.is_private(libc::CLONE_NEWUSER) => {
+            let reason = "user namespace mappings specified, but user namespace isn't enabled in the config";
+            Err(RuntimeError::config("linux.uidMappings", reason))
+        }
         (false, _) => Ok(None), // a joined namespace has its mappings already
         (true, true) => Err(RuntimeError::config("linux.uidMappings", "a new user namespace needs mappings")),
         (true, false) => Ok(Some(UserPlan { uids, gids })),
@@ -100,17 +104,26 @@ fn mappings(field: &str, mappings: Option<&[LinuxIdMapping]>) -> Result<Vec<IdMa
     mappings.unwrap_or_default().iter().map(convert).collect()
 }
 
-fn time_offsets(linux: &Linux, new: bool) -> Result<Vec<String>, RuntimeError> {
+fn time_offsets(linux: &Linux, plan: &NamespacePlan) -> Result<Vec<String>, RuntimeError> {
+    let refuse = |reason: &str| Err(RuntimeError::config("linux.timeOffsets", reason));
     let mut lines = Vec::new();
     for (clock, offset) in linux.time_offsets().iter().flatten() {
         if clock != "monotonic" && clock != "boottime" {
-            return Err(RuntimeError::config("linux.timeOffsets", format!("{clock:?} is no clock with an offset")));
+            return refuse(&format!("{clock:?} is no clock with an offset"));
         }
-        lines.push(format!("{clock} {} {}\n", offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0)));
+        let (seconds, nanoseconds) = (offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0));
+        if nanoseconds > 999_999_999 {
+            return refuse(&format!("{nanoseconds} ns are more than a second"));
+        }
+        lines.push(format!("{clock} {seconds} {nanoseconds}\n"));
     }
-    match lines.is_empty() || new {
-        true => Ok(lines),
-        false => Err(RuntimeError::config("linux.timeOffsets", "they need a new time namespace")),
+    lines.sort();
+    if linux.time_offsets().is_none() || plan.is_new(libc::CLONE_NEWTIME) {
+        return Ok(lines);
+    }
+    match plan.is_private(libc::CLONE_NEWTIME) {
+        true => refuse("both namespace path and time offsets specified: a namespace that exists has its offsets"),
+        false => refuse("time namespace offsets specified, but time namespace isn't enabled in the config"),
     }
 }
 
@@ -134,6 +147,13 @@ mod tests {
     }
 
     #[test]
+    fn offsets_of_clocks_are_lines_for_the_kernel() {
+        let plan = plan(json!({"namespaces": [{"type": "mount"}, {"type": "time"}],
+            "timeOffsets": {"monotonic": {"secs": -5, "nanosecs": 7}, "boottime": {}}}));
+        assert_eq!(plan.unwrap().time_offsets, ["boottime 0 0\n", "monotonic -5 7\n"]);
+    }
+
+    #[test]
     fn refuses_what_cannot_be() {
         for bad in [
             json!({"namespaces": []}),
@@ -142,7 +162,14 @@ mod tests {
             json!({"namespaces": [{"type": "mount"}, {"type": "user"}]}),
             json!({"namespaces": [{"type": "mount"}, {"type": "user"}],
                    "uidMappings": [{"containerID": 0, "hostID": 4294967295_u32, "size": 2}]}),
+            json!({"namespaces": [{"type": "mount"}],
+                   "uidMappings": [{"containerID": 0, "hostID": 5, "size": 2}]}),
             json!({"namespaces": [{"type": "mount"}], "timeOffsets": {"monotonic": {"secs": 1}}}),
+            json!({"namespaces": [{"type": "mount"}, {"type": "time", "path": "/t"}],
+                   "timeOffsets": {"monotonic": {"secs": 1}}}),
+            json!({"namespaces": [{"type": "mount"}, {"type": "time"}], "timeOffsets": {"realtime": {"secs": 1}}}),
+            json!({"namespaces": [{"type": "mount"}, {"type": "time"}],
+                   "timeOffsets": {"boottime": {"nanosecs": 1_000_000_000}}}),
         ] {
             assert!(plan(bad.clone()).is_err(), "{bad}");
         }

@@ -180,22 +180,40 @@ fn scheduler(process: &Process) -> Result<Option<SchedulerAttributes>, RuntimeEr
         LinuxSchedulerFlag::SchedFlagUtilClampMin => libc::SCHED_FLAG_UTIL_CLAMP_MIN,
         LinuxSchedulerFlag::SchedFlagUtilClampMax => libc::SCHED_FLAG_UTIL_CLAMP_MAX,
     };
-    let real_time = matches!(policy, libc::SCHED_FIFO | libc::SCHED_RR);
-    let deadline = [spec.runtime(), spec.deadline(), spec.period()].iter().any(|n| n.is_some_and(|n| n != 0));
-    if spec.priority().is_some_and(|priority| priority != 0) && !real_time {
-        return refuse("priority is for SCHED_FIFO and SCHED_RR");
+    let (runtime, deadline, period) =
+        (spec.runtime().unwrap_or(0), spec.deadline().unwrap_or(0), spec.period().unwrap_or(0));
+    let priority = spec.priority().unwrap_or(0);
+    match policy {
+        libc::SCHED_FIFO | libc::SCHED_RR if !(1..=99).contains(&priority) => {
+            return refuse("priority is not from 1 to 99");
+        }
+        libc::SCHED_FIFO | libc::SCHED_RR => {}
+        _ if priority != 0 => return refuse("priority is for SCHED_FIFO and SCHED_RR"),
+        _ => {}
     }
-    if deadline && policy != libc::SCHED_DEADLINE {
-        return refuse("runtime, deadline and period are for SCHED_DEADLINE");
+    match policy {
+        // sched(7): the kernel would only say that an argument is invalid.
+        libc::SCHED_DEADLINE if runtime < 1024 => return refuse("SCHED_DEADLINE needs a runtime of 1024 ns or more"),
+        libc::SCHED_DEADLINE if deadline < runtime => return refuse("the deadline is before the end of the runtime"),
+        libc::SCHED_DEADLINE if period != 0 && period < deadline => return refuse("the period is before the deadline"),
+        libc::SCHED_DEADLINE => {}
+        _ if runtime != 0 || deadline != 0 || period != 0 => {
+            return refuse("runtime, deadline and period are for SCHED_DEADLINE");
+        }
+        _ => {}
+    }
+    let nice = spec.nice().unwrap_or(0);
+    if matches!(policy, libc::SCHED_OTHER | libc::SCHED_BATCH) && !(-20..=19).contains(&nice) {
+        return refuse("nice is not from -20 to 19");
     }
     Ok(Some(SchedulerAttributes {
         policy: policy as u32,
         flags: spec.flags().iter().flatten().fold(0, |flags, f| flags | flag(f) as u64),
-        nice: spec.nice().unwrap_or(0),
-        priority: spec.priority().unwrap_or(0).max(0) as u32,
-        runtime: spec.runtime().unwrap_or(0),
-        deadline: spec.deadline().unwrap_or(0),
-        period: spec.period().unwrap_or(0),
+        nice,
+        priority: priority.unsigned_abs(),
+        runtime,
+        deadline,
+        period,
     }))
 }
 
@@ -235,9 +253,26 @@ mod tests {
             ),
             ("ioPriority", json!({"class": "IOPRIO_CLASS_BE", "priority": 8})),
             ("scheduler", json!({"policy": "SCHED_OTHER", "priority": 1})),
+            ("scheduler", json!({"policy": "SCHED_OTHER", "nice": 20})),
+            ("scheduler", json!({"policy": "SCHED_BATCH", "nice": -21})),
+            ("scheduler", json!({"policy": "SCHED_IDLE", "deadline": 1})),
+            ("scheduler", json!({"policy": "SCHED_FIFO"})),
+            ("scheduler", json!({"policy": "SCHED_RR", "priority": -1})),
+            ("scheduler", json!({"policy": "SCHED_ISO"})),
+            ("scheduler", json!({"policy": "SCHED_DEADLINE", "runtime": 1023, "deadline": 5000})),
+            ("scheduler", json!({"policy": "SCHED_DEADLINE", "runtime": 5000, "deadline": 4000})),
+            ("scheduler", json!({"policy": "SCHED_DEADLINE", "runtime": 5000, "deadline": 6000, "period": 5999})),
         ] {
             assert!(plan(member, value.clone()).is_err(), "{member} {value}");
         }
+    }
+
+    #[test]
+    fn a_deadline_may_go_without_a_period() {
+        let spec = json!({"policy": "SCHED_DEADLINE", "nice": 40, "runtime": 2000, "deadline": 3000,
+            "flags": ["SCHED_RESET_ON_FORK"]});
+        let planned = plan("scheduler", spec).unwrap().scheduler.unwrap();
+        assert_eq!((planned.policy, planned.flags, planned.deadline, planned.period), (6, 1, 3000, 0));
     }
 
     #[test]
