@@ -7,6 +7,8 @@ use clap::{Parser, Subcommand};
 use ctr_cli::StateArgs;
 use ctr_runtime::cgroup::Manager;
 
+use crate::events::Events;
+
 /// Run containers: the end of the ctr pipeline, and an OCI runtime
 ///
 /// Without a command, ctr-run reads a record from standard input and runs its bundle in the foreground.
@@ -99,6 +101,8 @@ pub(crate) enum Command {
     Pause(Id),
     /// Thaw a container's processes
     Resume(Id),
+    /// Print what a container uses, and when it runs out of memory, as lines of JSON
+    Events(Events),
     /// Write a config.json to begin with
     Spec(Spec),
     /// Print what this runtime can do as JSON

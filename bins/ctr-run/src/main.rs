@@ -6,6 +6,7 @@
 
 mod args;
 mod default_spec;
+mod events;
 mod exec;
 mod features;
 mod golang;
@@ -13,6 +14,7 @@ mod guard;
 mod log;
 mod output;
 mod pipeline;
+mod quantity;
 mod verbs;
 
 use std::ffi::OsString;

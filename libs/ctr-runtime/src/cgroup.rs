@@ -4,7 +4,7 @@
 //! Data first: [`plan`] turns config.json into a [`CgroupPlan`]; [`Cgroup::create`] makes the directories,
 //! [`Cgroup::configure`] writes the limits, [`JoinFds`] is how the container's first process gets in. A
 //! [`Cgroup`] is nothing but the paths of its directories, so it is also what a container's state keeps.
-//! The systemd driver and statistics are left to others.
+//! What it uses is [`Cgroup::stats`]. The systemd driver is left to others.
 //!
 //! On the hot path nothing waits for an RCU grace period, which costs more than all else: a process is
 //! born into its v2 cgroup (`CLONE_INTO_CGROUP`) and moves itself into those of v1. Only
@@ -23,9 +23,11 @@ mod hierarchy;
 mod join;
 mod limits;
 mod members;
+mod oom;
 mod plan;
 mod remove;
 mod settings;
+pub mod stats;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +41,7 @@ pub use error::CgroupError;
 pub use hierarchy::{Hierarchies, Mode, Version};
 pub use join::{JoinFailure, JoinFds};
 pub use limits::Limits;
+pub use oom::OomWatch;
 pub use plan::{CgroupPlan, Manager, Placement, PlanOptions, plan};
 pub use settings::Setting;
 

@@ -73,6 +73,8 @@ pub enum CgroupError {
     NoFreezer,
     #[error("list processes: the container has no cgroup")]
     NoMembers,
+    #[error("watch {}", .path.display())]
+    Watch { path: PathBuf, source: io::Error },
     #[error("signal process {pid}")]
     Signal { pid: i32, source: io::Error },
     #[error("remove cgroup {}", .path.display())]
@@ -122,6 +124,7 @@ impl Classify for CgroupError {
             Self::Read { source, .. }
             | Self::Create { source, .. }
             | Self::DeviceProgram { source, .. }
+            | Self::Watch { source, .. }
             | Self::Signal { source, .. }
             | Self::Remove { source, .. } => ErrorKind::of_io(source),
             Self::Disabled

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::Read;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 
@@ -15,6 +15,7 @@ use super::*;
 
 mod devices;
 mod limits;
+mod usage;
 
 /// Why this machine cannot run these tests.
 fn skip(name: &str, needs: impl FnOnce(&Hierarchies) -> Option<&'static str>) -> Option<Hierarchies> {
