@@ -8,6 +8,7 @@ use ctr_cli::StateArgs;
 use ctr_runtime::cgroup::Manager;
 
 use crate::events::Events;
+use crate::update::Update;
 
 /// Run containers: the end of the ctr pipeline, and an OCI runtime
 ///
@@ -101,6 +102,8 @@ pub(crate) enum Command {
     Pause(Id),
     /// Thaw a container's processes
     Resume(Id),
+    /// Change a container's limits
+    Update(Update),
     /// Print what a container uses, and when it runs out of memory, as lines of JSON
     Events(Events),
     /// Write a config.json to begin with

@@ -15,6 +15,7 @@ mod log;
 mod output;
 mod pipeline;
 mod quantity;
+mod update;
 mod verbs;
 
 use std::ffi::OsString;

@@ -11,7 +11,7 @@ use ctr_store::sched::Inherited;
 
 use crate::args::{Args, Command, Create, Delete, Global, Run};
 use crate::log::Log;
-use crate::{default_spec, events, exec, features, output};
+use crate::{default_spec, events, exec, features, output, update};
 
 /// Performs a verb. runc's exit codes are 1 for any failure, and 255 for one of exec.
 pub(crate) fn perform(args: &Args) -> ExitCode {
@@ -54,6 +54,7 @@ fn dispatch(global: &Global, command: &Command) -> Result<ExitCode, Error> {
         Command::Ps(ps) => output::processes(&open(&ps.words[0])?, ps)?,
         Command::Pause(args) => open(&args.id)?.pause()?,
         Command::Resume(args) => open(&args.id)?.resume()?,
+        Command::Update(args) => update::perform(&open(args.id())?, args)?,
         Command::Events(args) => events::perform(&open(args.id())?, args)?,
         Command::Spec(spec) => default_spec::write(&spec.bundle, spec.rootless)?,
         Command::Features => output::print_json(&features::features())?,

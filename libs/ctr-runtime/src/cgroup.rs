@@ -26,6 +26,7 @@ mod members;
 mod oom;
 mod plan;
 mod remove;
+mod restore;
 mod settings;
 pub mod stats;
 mod tree;

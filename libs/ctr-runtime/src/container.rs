@@ -21,8 +21,8 @@ use crate::{RuntimeError, gate, hooks, spec};
 /// A container of a state root.
 #[derive(Debug)]
 pub struct Container {
-    dir: ContainerDir,
-    state: State,
+    pub(crate) dir: ContainerDir,
+    pub(crate) state: State,
 }
 
 impl Container {
@@ -106,7 +106,7 @@ impl Container {
     }
 
     // Waits until nobody else changes the container, and reads what became of it meanwhile.
-    fn locked(&self) -> Result<(File, Self), RuntimeError> {
+    pub(crate) fn locked(&self) -> Result<(File, Self), RuntimeError> {
         let lock = self.dir.lock()?;
         Ok((lock, Self { dir: self.dir.clone(), state: self.dir.load()? }))
     }
@@ -226,7 +226,7 @@ impl Container {
         }
     }
 
-    /// The config that the container was created with.
+    /// The config that the container was created with, and the limits that it was given since.
     pub fn config(&self) -> Result<Spec, RuntimeError> {
         spec::load(&self.dir.config()).map(|config| config.spec)
     }

@@ -30,6 +30,7 @@ mod pid_file;
 mod pidfd_socket;
 pub mod plan;
 mod report;
+mod resources;
 mod rootfs;
 mod run;
 pub mod seccomp;
@@ -39,6 +40,7 @@ pub mod spec;
 mod state;
 mod tty;
 mod undo;
+mod update;
 mod user_namespace;
 
 pub use container::{Container, remove_leftovers};

@@ -12,8 +12,7 @@ use oci_spec::runtime::{Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::RuntimeError;
-use crate::capability;
+use crate::{RuntimeError, capability, resources};
 
 /// The largest config.json: real ones have some ten thousand bytes.
 const MAX_SIZE: u64 = 16 << 20;
@@ -157,11 +156,8 @@ fn normalise_spec(value: &mut Value, warnings: &mut Vec<String>) -> Result<(), R
     if let Some(process) = value.get_mut("process").and_then(Value::as_object_mut) {
         normalise_process(process, warnings)?;
     }
-    // `"pids": {}` asks for no limit, and oci-spec would read a limit of 0.
-    if let Some(resources) = value.pointer_mut("/linux/resources").and_then(Value::as_object_mut)
-        && resources.get("pids").is_some_and(|pids| pids.get("limit").is_none())
-    {
-        resources.remove("pids");
+    if let Some(resources) = value.pointer_mut("/linux/resources").and_then(Value::as_object_mut) {
+        resources::normalise(resources);
     }
     require(value.pointer("/linux/memoryPolicy"), "mode", "linux.memoryPolicy.mode: invalid memory policy mode")
 }
@@ -210,7 +206,7 @@ fn rename_scheduler_flag(flag: &mut Value) {
 }
 
 // Go's encoder writes `null` for what is unset.
-fn drop_nulls(value: &mut Value) {
+pub(crate) fn drop_nulls(value: &mut Value) {
     match value {
         Value::Object(map) => {
             map.retain(|_, member| !member.is_null());
@@ -240,10 +236,12 @@ mod tests {
             "unknown": {"x": 1},
             "hostname": null,
             "process": {"cwd": "/", "args": ["a"], "capabilities": {"bounding": ["CAP_KILL", "CAP_FUTURE"]}},
-            "linux": {"resources": {"pids": {}, "memory": null}}
+            "linux": {"resources": {"pids": {}, "memory": null, "CPU": {"Cpus": "0"}}}
         }));
         assert_eq!(spec.process().as_ref().unwrap().user().uid(), 0);
-        assert!(spec.linux().as_ref().unwrap().resources().as_ref().unwrap().pids().is_none());
+        let resources = spec.linux().as_ref().unwrap().resources().as_ref().unwrap();
+        assert!(resources.pids().is_none());
+        assert_eq!(resources.cpu().as_ref().unwrap().cpus().as_deref(), Some("0"));
         assert_eq!(warnings, ["process.capabilities.bounding: \"CAP_FUTURE\" is not known and ignored"]);
     }
 

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! <root>/<id>/state.json    what this container is; replaced as a whole
-//!             config.json   the bundle's config as it was at create
+//!             config.json   the bundle's config as it was at create, with the limits of later updates
 //!             exec.fifo     there while it is created and not yet started
 //!             report.fifo   what fails between start and execution
 //! ```
@@ -138,6 +138,24 @@ impl ContainerDir {
         let bytes = serde_json::to_vec(state).expect("a state has only string keys");
         fs::write(&new, bytes).map_err(RuntimeError::io("write", &new))?;
         fs::rename(&new, &path).map_err(RuntimeError::io("write", &path))
+    }
+
+    /// Makes ready to replace the copy of the config; [`Self::replace_config`] then does.
+    pub(crate) fn prepare_config(&self, bytes: &[u8]) -> Result<PathBuf, RuntimeError> {
+        let new = self.path.join(".config.json");
+        match fs::write(&new, bytes) {
+            Ok(()) => Ok(new),
+            Err(error) => {
+                let _ = fs::remove_file(&new);
+                Err(RuntimeError::io("write", &new)(error))
+            }
+        }
+    }
+
+    /// Replaces the copy of the config.
+    pub(crate) fn replace_config(&self, new: &Path) -> Result<(), RuntimeError> {
+        let path = self.config();
+        fs::rename(new, &path).map_err(RuntimeError::io("write", &path))
     }
 
     /// Reads state.json.

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Limits written to the control files of a cgroup.
+//! Limits written to the control files of a cgroup: all of a container's, or an update of some.
 
-use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::errno::Errno;
 
-use super::control::{open_directory, read_file, read_file_at, write_file_at};
+use super::control::{open_directory, read_file_at, write_file_at};
+use super::error::Files;
+use super::restore::{Before, restore};
 use super::settings::{First, IfAbsent};
 use super::{Cgroup, CgroupError, CgroupPlan, Limits, Placement, Setting, Version, controllers};
 
@@ -21,10 +22,21 @@ impl Cgroup {
         self.restrict_devices(&plan.devices, plan.rootless)
     }
 
-    /// Writes limits, all of a container's or an update of some.
-    ///
-    /// What was written before a failure stays.
+    /// Writes the limits of a new container. What was written before a failure stays.
     pub fn apply(&self, limits: &Limits) -> Result<(), CgroupError> {
+        self.write_limits(limits, None)
+    }
+
+    /// Writes new limits of a container that runs. After a failure the old ones are in force again.
+    pub fn update(&self, limits: &Limits) -> Result<(), CgroupError> {
+        let mut before = Vec::new();
+        self.write_limits(limits, Some(&mut before)).map_err(|error| match restore(before) {
+            kept if kept.is_empty() => error,
+            kept => CgroupError::NotRestored { files: Files(kept), source: Box::new(error) },
+        })
+    }
+
+    fn write_limits(&self, limits: &Limits, mut before: Option<&mut Vec<Before>>) -> Result<(), CgroupError> {
         let settings = limits.settings(|controller| self.on_v1(controller))?;
         let on_v2: Vec<&Setting> = settings.iter().filter(|setting| setting.version == Version::V2).collect();
         match (self.v2_path(), on_v2.first()) {
@@ -37,7 +49,8 @@ impl Cgroup {
                 Version::V1 => self.v1_path(&group[0].controller),
                 Version::V2 => self.v2_path(),
             };
-            write_group(path.ok_or_else(|| self.out_of_reach(&group[0]))?, group)?;
+            let path = path.ok_or_else(|| self.out_of_reach(&group[0]))?;
+            Directory::open(path, before.as_deref_mut())?.write_group(group)?;
         }
         Ok(())
     }
@@ -51,66 +64,95 @@ impl Cgroup {
     }
 }
 
-/// Writes the settings of one controller.
-///
-/// Some bound each other (memory and memory plus swap, period and quota): in which order the kernel takes
-/// them depends on what is in force. What it calls invalid the first time is written again after the rest.
-fn write_group(path: &Path, group: &[Setting]) -> Result<(), CgroupError> {
-    let read = |errno: Errno| CgroupError::Read { path: path.to_owned(), source: errno.into() };
-    let directory = open_directory(path).map_err(read)?;
-    let mut again = Vec::new();
-    for setting in group {
-        match write(path, &directory, setting) {
-            Err(CgroupError::Write { source, .. })
-                if group.len() > 1 && source.raw_os_error() == Some(libc::EINVAL) =>
-            {
-                again.push(setting);
-            }
-            result => result?,
-        }
-    }
-    again.into_iter().try_for_each(|setting| write(path, &directory, setting))
+/// The directory with a controller's files, and where to note what they had.
+struct Directory<'a> {
+    path: &'a Path,
+    fd: OwnedFd,
+    before: Option<&'a mut Vec<Before>>,
 }
 
-fn write(path: &Path, directory: &OwnedFd, setting: &Setting) -> Result<(), CgroupError> {
-    let read_at = |file: &str| {
-        read_file_at(directory, file).map_err(|source| CgroupError::Read { path: path.join(file), source })
-    };
-    let mut value = setting.value.clone();
-    match setting.first {
-        First::Nothing => {}
-        First::KeepQuota => {
-            let quota = read_at(&setting.file)?;
-            value = format!("{} {value}", quota.split_ascii_whitespace().next().unwrap_or("max"));
-        }
-        First::CompareUse(file) => {
-            let usage = read_at(file)?;
-            let number = |text: &str| text.trim().parse::<u64>().ok();
-            if number(&usage) > number(&value) {
-                return Err(below_use(path, setting, usage));
+impl<'a> Directory<'a> {
+    fn open(path: &'a Path, before: Option<&'a mut Vec<Before>>) -> Result<Self, CgroupError> {
+        let failed = |errno: Errno| CgroupError::Read { path: path.to_owned(), source: errno.into() };
+        Ok(Self { path, fd: open_directory(path).map_err(failed)?, before })
+    }
+
+    /// Writes the settings of one controller.
+    ///
+    /// Some bound each other (memory and memory plus swap, period and quota): in which order the kernel takes
+    /// them depends on what is in force. What it calls invalid the first time is written again after the rest.
+    fn write_group(&mut self, group: &[Setting]) -> Result<(), CgroupError> {
+        let mut again = Vec::new();
+        for setting in group {
+            match self.write(setting) {
+                Err(CgroupError::Write { source, .. })
+                    if group.len() > 1 && source.raw_os_error() == Some(libc::EINVAL) =>
+                {
+                    again.push(setting);
+                }
+                result => result?,
             }
         }
+        again.into_iter().try_for_each(|setting| self.write(setting))
     }
-    let (file, result) = match (write_file_at(directory, &setting.file, &value), &setting.if_absent) {
-        (Err(Errno::ENOENT), IfAbsent::Skip) => return Ok(()),
-        (Err(Errno::ENOENT), IfAbsent::Write(file, other)) => {
-            value.clone_from(other);
-            (*file, write_file_at(directory, file, other))
-        }
-        (result, _) => (&*setting.file, result),
-    };
-    match result {
-        Ok(()) => Ok(()),
-        Err(Errno::ENOENT) => Err(CgroupError::MissingFile { file: file.to_owned(), path: path.to_owned() }),
-        Err(Errno::EBUSY) if setting.controller == "memory" => {
-            let usage = read_file(&path.join(file.replace("limit_in_bytes", "usage_in_bytes")));
-            Err(below_use(path, setting, usage.unwrap_or_default()))
-        }
-        Err(errno) => Err(CgroupError::Write { file: path.join(file), value, source: io::Error::from(errno) }),
-    }
-}
 
-fn below_use(path: &Path, setting: &Setting, usage: String) -> CgroupError {
-    let (file, value) = (path.join(&*setting.file), setting.value.clone());
-    CgroupError::BelowUse { file, value, usage: usage.trim().to_owned() }
+    fn write(&mut self, setting: &Setting) -> Result<(), CgroupError> {
+        let mut value = setting.value.clone();
+        match setting.first {
+            First::Nothing => {}
+            First::KeepQuota => {
+                let quota = self.read(&setting.file)?;
+                value = format!("{} {value}", quota.split_ascii_whitespace().next().unwrap_or("max"));
+            }
+            First::CompareUse(file, limit) => {
+                let usage = self.read(file)?;
+                if usage.trim().parse::<u64>().is_ok_and(|usage| usage >= limit) {
+                    return Err(self.below_use(&setting.file, limit.to_string(), &usage));
+                }
+            }
+        }
+        let (file, result) = match (self.put(&setting.file, &value), &setting.if_absent) {
+            (Err(Errno::ENOENT), IfAbsent::Skip) => return Ok(()),
+            (Err(Errno::ENOENT), IfAbsent::Write(file, other)) => {
+                value.clone_from(other);
+                (*file, self.put(file, other))
+            }
+            (result, _) => (&*setting.file, result),
+        };
+        match result {
+            Ok(()) => Ok(()),
+            Err(Errno::ENOENT) => Err(CgroupError::MissingFile { file: file.to_owned(), path: self.path.to_owned() }),
+            Err(Errno::EBUSY) if matches!(&*setting.controller, "memory" | "hugetlb") => {
+                let counter = match file.strip_suffix(".limit_in_bytes") {
+                    Some(stem) => format!("{stem}.usage_in_bytes"),
+                    None => file.replace(".max", ".current"),
+                };
+                let usage = self.read(&counter).unwrap_or_default();
+                Err(self.below_use(file, value, &usage))
+            }
+            Err(errno) => Err(CgroupError::Write { file: self.path.join(file), value, source: errno.into() }),
+        }
+    }
+
+    fn put(&mut self, file: &str, value: &str) -> nix::Result<()> {
+        let before = self.before.as_ref().and_then(|_| Before::read(&self.path.join(file), value));
+        write_file_at(&self.fd, file, value)?;
+        if let Some(list) = &mut self.before {
+            list.extend(before);
+        }
+        Ok(())
+    }
+
+    fn read(&self, file: &str) -> Result<String, CgroupError> {
+        read_file_at(&self.fd, file).map_err(|source| CgroupError::Read { path: self.path.join(file), source })
+    }
+
+    fn below_use(&self, file: &str, limit: String, usage: &str) -> CgroupError {
+        let what = match file {
+            _ if file.starts_with("hugetlb.") => "huge page",
+            _ if file.contains("swap") || file.contains("memsw") => "memory+swap",
+            _ => "memory",
+        };
+        CgroupError::BelowUse { file: self.path.join(file), what, limit, usage: usage.trim().to_owned() }
+    }
 }

@@ -49,8 +49,15 @@ pub enum CgroupError {
     Enable { controller: String, path: PathBuf, source: io::Error },
     #[error("write {value:?} to {}", .file.display())]
     Write { file: PathBuf, value: String, source: io::Error },
-    #[error("set {} to {value}: {usage} bytes are in use", .file.display())]
-    BelowUse { file: PathBuf, value: String, usage: String },
+    #[error("write {}: rejecting {what} limit {limit}, as {usage} bytes are in use", .file.display())]
+    BelowUse { file: PathBuf, what: &'static str, limit: String, usage: String },
+    #[error("set {files} back after a failure")]
+    NotRestored { files: Files, source: Box<CgroupError> },
+    #[error(
+        "set {file}: invalid configuration: the {controller} controller is in a v1 hierarchy, \
+         and the keys of linux.resources.unified are files of cgroup v2"
+    )]
+    UnifiedOnV1 { file: String, controller: String },
     #[error("apply device rule \"{rule}\": cgroup v1 cannot take it out of the wider rule \"{wider}\"")]
     DeviceRule { rule: String, wider: String },
     #[error("{step} the program that decides over devices of {}", .path.display())]
@@ -83,6 +90,17 @@ pub enum CgroupError {
     Busy { path: PathBuf, seconds: u64 },
 }
 
+/// Control files, as an error lists them.
+#[derive(Debug)]
+pub struct Files(pub(super) Vec<PathBuf>);
+
+impl std::fmt::Display for Files {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<_> = self.0.iter().map(|path| path.display().to_string()).collect();
+        f.write_str(&names.join(", "))
+    }
+}
+
 impl CgroupError {
     /// Whether the kernel said that this caller may not do that here.
     pub(super) fn is_denial(&self) -> bool {
@@ -110,7 +128,12 @@ fn of_control(error: &io::Error) -> ErrorKind {
 impl Classify for CgroupError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Path { .. } | Self::Invalid { .. } | Self::Below { .. } | Self::Controller(_) => ErrorKind::Invalid,
+            Self::Path { .. }
+            | Self::Invalid { .. }
+            | Self::Below { .. }
+            | Self::Controller(_)
+            | Self::UnifiedOnV1 { .. } => ErrorKind::Invalid,
+            Self::NotRestored { source, .. } => source.kind(),
             Self::NotEmpty { .. }
             | Self::Frozen { .. }
             | Self::InternalProcesses { .. }
@@ -158,6 +181,12 @@ impl Classify for CgroupError {
                 ("cpu.cfs_quota_us" | "cpu.rt_runtime_us", libc::EINVAL) => {
                     "the share must be within what the parent cgroup has"
                 }
+                ("cpu.shares" | "cpu.weight", libc::EINVAL) => "an idle cgroup (cpu.idle is 1) has no weight",
+                ("cpuset.cpus" | "cpuset.mems", libc::EBUSY) => "a cgroup below it uses what the list leaves out",
+                ("memory.limit_in_bytes", libc::EINVAL) => {
+                    "it must not be above the limit of memory plus swap: change both"
+                }
+                ("memory.memsw.limit_in_bytes", libc::EINVAL) => "it must not be below the limit of memory",
                 ("devices.allow", libc::EPERM) => "the parent cgroup does not allow that device either",
                 _ => return None,
             },

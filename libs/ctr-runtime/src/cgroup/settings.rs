@@ -52,8 +52,8 @@ pub(super) enum First {
     /// Nothing.
     #[default]
     Nothing,
-    /// More than that may be in use already, which this file tells.
-    CompareUse(&'static str),
+    /// As much as the limit may be in use already, which this file tells.
+    CompareUse(&'static str, u64),
     /// The value is a period, and the quota that is in force stays before it.
     KeepQuota,
 }
@@ -122,10 +122,11 @@ impl Limits {
             let mut devices: Vec<_> = rdma.iter().collect();
             devices.sort_by_key(|(name, _)| *name);
             for (name, limit) in devices {
-                let count = |count: Option<u32>| count.map_or("max".to_owned(), |n| n.to_string());
-                let (handles, objects) = (count(limit.hca_handles()), count(limit.hca_objects()));
-                let value = format!("{name} hca_handle={handles} hca_object={objects}");
-                list.push(Setting::new(version, "rdma", "rdma.max", value));
+                let count = |key, count: Option<u32>| count.map(|n| format!(" {key}={n}")).unwrap_or_default();
+                let counts = count("hca_handle", limit.hca_handles()) + &count("hca_object", limit.hca_objects());
+                if !counts.is_empty() {
+                    list.push(Setting::new(version, "rdma", "rdma.max", format!("{name}{counts}")));
+                }
             }
         }
         if let Some(network) = resources.network() {
@@ -137,7 +138,7 @@ impl Limits {
         }
         // last: the map overrides what was converted
         if let Some(unified) = resources.unified() {
-            v2::unified(unified, &mut list);
+            v2::unified(unified, on_v1, &mut list)?;
         }
         Ok(list)
     }

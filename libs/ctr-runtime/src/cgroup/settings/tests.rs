@@ -77,11 +77,12 @@ fn period_alone_keeps_the_quota() {
 
 #[test]
 fn use_is_compared_on_request_only() {
-    for (check, first) in [(true, First::CompareUse("memory.current")), (false, First::Nothing)] {
-        let resources = json!({"memory": {"limit": 100, "checkBeforeUpdate": check}});
+    let compare = |limit| First::CompareUse("memory.current", limit);
+    for (check, first) in [(true, [compare(150), compare(100)]), (false, [First::Nothing, First::Nothing])] {
+        let resources = json!({"memory": {"limit": 100, "swap": 150, "checkBeforeUpdate": check}});
         let resources = serde_json::from_value(resources).expect("test JSON");
         let settings = Limits::from_spec(&resources).expect("valid").settings(|_| false).expect("v2");
-        assert_eq!(settings[0].first, first);
+        assert_eq!([settings[0].first, settings[1].first], first);
     }
 }
 
@@ -119,32 +120,43 @@ fn block_io() {
 #[test]
 fn huge_pages_and_rdma() {
     expect(
-        json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 9}], "rdma": {"b": {"hcaHandles": 3}, "a": {}}}),
+        json!({
+            "hugepageLimits": [{"pageSize": "2MB", "limit": 9}],
+            "rdma": {"c": {"hcaObjects": 4, "hcaHandles": 5}, "b": {"hcaHandles": 3}, "a": {}}
+        }),
         &[
             "hugetlb.2MB.limit_in_bytes=9",
             "hugetlb.2MB.rsvd.limit_in_bytes=9?",
-            "rdma.max=a hca_handle=max hca_object=max",
-            "rdma.max=b hca_handle=3 hca_object=max",
+            "rdma.max=b hca_handle=3",
+            "rdma.max=c hca_handle=5 hca_object=4",
         ],
         &[
             "hugetlb.2MB.max=9",
             "hugetlb.2MB.rsvd.max=9?",
-            "rdma.max=a hca_handle=max hca_object=max",
-            "rdma.max=b hca_handle=3 hca_object=max",
+            "rdma.max=b hca_handle=3",
+            "rdma.max=c hca_handle=5 hca_object=4",
         ],
     );
 }
 
 #[test]
 fn unified_comes_last_and_line_by_line() {
-    expect(
-        json!({
-            "memory": {"limit": 5},
-            "unified": {"memory.max": "6", "io.max": "8:0 rbps=1\n8:16 rbps=2\n", "cpu.weight": "7"},
-        }),
-        &["memory.limit_in_bytes=5", "cpu.weight=7", "io.max=8:0 rbps=1", "io.max=8:16 rbps=2", "memory.max=6"],
-        &["memory.max=5", "cpu.weight=7", "io.max=8:0 rbps=1", "io.max=8:16 rbps=2", "memory.max=6"],
-    );
+    let resources = json!({
+        "memory": {"limit": 5},
+        "unified": {"memory.max": "6", "io.max": "8:0 rbps=1\n8:16 rbps=2\n", "cpu.weight": "7"},
+    });
+    let expected = ["memory.max=5", "cpu.weight=7", "io.max=8:0 rbps=1", "io.max=8:16 rbps=2", "memory.max=6"];
+    assert_eq!(lines(resources, |_| false).expect("v2"), expected);
+}
+
+#[test]
+fn unified_files_of_a_controller_of_v1_are_no_such() {
+    for (key, controller) in [("memory.min", "memory"), ("io.max", "io")] {
+        let error = lines(json!({"unified": {key: "1"}}), |v1| matches!(v1, "memory" | "blkio")).expect_err(key);
+        assert!(error.contains("invalid configuration") && error.contains(controller), "{error}");
+    }
+    let settings = lines(json!({"unified": {"cgroup.max.depth": "1", "hugetlb.2MB.max": "0"}}), |v1| v1 == "memory");
+    assert_eq!(settings.expect("v2 has them"), ["cgroup.max.depth=1", "hugetlb.2MB.max=0"]);
 }
 
 #[test]

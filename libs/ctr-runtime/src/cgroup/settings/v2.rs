@@ -32,16 +32,18 @@ pub(super) fn memory(memory: &LinuxMemory, list: &mut Vec<Setting>) -> Result<()
         value: swap.unwrap_or_default().to_string(),
         rule,
     })?;
-    if let Some(swap) = swap_max {
+    // v1 refuses a limit below use; v2 would reclaim, and then kill
+    let check = |limit: Option<i64>| match limit.and_then(|limit| u64::try_from(limit).ok()) {
+        Some(limit) if memory.check_before_update() == Some(true) => First::CompareUse("memory.current", limit),
+        _ => First::Nothing,
+    };
+    if let Some(max) = swap_max {
         // without swap in the kernel there is none to limit, unless some was asked for
-        let if_absent = if swap <= 0 { IfAbsent::Skip } else { IfAbsent::Fail };
-        list.push(setting("memory", "memory.swap.max", or_max(swap)).if_absent(if_absent));
+        let if_absent = if max <= 0 { IfAbsent::Skip } else { IfAbsent::Fail };
+        list.push(setting("memory", "memory.swap.max", or_max(max)).if_absent(if_absent).first(check(swap)));
     }
     if let Some(limit) = limit {
-        // v1 refuses a limit below use; v2 would reclaim, and then kill
-        let compare = limit >= 0 && memory.check_before_update() == Some(true);
-        let first = if compare { First::CompareUse("memory.current") } else { First::Nothing };
-        list.push(setting("memory", "memory.max", or_max(limit)).first(first));
+        list.push(setting("memory", "memory.max", or_max(limit)).first(check(Some(limit))));
     }
     if let Some(reservation) = set(memory.reservation()) {
         list.push(setting("memory", "memory.low", or_max(reservation)));
@@ -138,11 +140,18 @@ pub(super) fn network(network: &LinuxNetwork) -> Result<(), CgroupError> {
 }
 
 /// Each key is a file, each line of its value a write, as the files of one entry a line take them.
-pub(super) fn unified(unified: &HashMap<String, String>, list: &mut Vec<Setting>) {
+pub(super) fn unified(
+    unified: &HashMap<String, String>,
+    on_v1: impl Fn(&str) -> bool,
+    list: &mut Vec<Setting>,
+) -> Result<(), CgroupError> {
     let mut entries: Vec<_> = unified.iter().collect();
     entries.sort();
     for (key, value) in entries {
         let controller = key.split('.').next().unwrap_or(key);
+        if controller != "cgroup" && on_v1(if controller == "io" { "blkio" } else { controller }) {
+            return Err(CgroupError::UnifiedOnV1 { file: key.clone(), controller: controller.to_owned() });
+        }
         for line in value.trim_end_matches('\n').split('\n') {
             list.push(Setting {
                 controller: Cow::Owned(controller.to_owned()),
@@ -154,4 +163,5 @@ pub(super) fn unified(unified: &HashMap<String, String>, list: &mut Vec<Setting>
             });
         }
     }
+    Ok(())
 }
