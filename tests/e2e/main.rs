@@ -26,6 +26,7 @@ mod runtime_lifecycle;
 mod runtime_update;
 mod runtime_usage;
 mod sched;
+mod seccomp_listener;
 mod shim;
 mod task;
 mod unpack;

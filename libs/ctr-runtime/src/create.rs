@@ -150,9 +150,9 @@ fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Re
     let pid = child.pid;
     state.pid = pid.as_raw();
     state.pid_start_time = start_time(state.pid).unwrap_or(0);
-    undo.child = Some((child, state.clone()));
+    let (child, _) = undo.child.insert((child, state.clone()));
     dir.save(&state)?;
-    if let (Some(socket), Some((child, _))) = (pidfd_socket, &undo.child) {
+    if let Some(socket) = pidfd_socket {
         socket.send(child, Role::First)?;
     }
     serve::set_oom_score(oom_score, pid)?;
@@ -160,7 +160,7 @@ fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Re
         // It stays unread until the process has come that far.
         let _ = opener.send(&Message::Go);
     }
-    let terminal = serve::serve(&ours, plan, layers, &state, opening)?;
+    let terminal = serve::serve(&ours, plan, layers, (child, &state), opening)?;
     if let Some(pid_file) = &options.pid_file {
         pid_file::write(pid_file, state.pid)?;
     }

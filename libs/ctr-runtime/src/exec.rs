@@ -24,9 +24,8 @@ use crate::pidfd_socket::{PidfdSocket, Role};
 use crate::plan::{Plan, ProcessPlan, Rlimit};
 use crate::report::{Channel, Message, Step, StepResult};
 use crate::run::{Signals, supervise};
-use crate::serve::{set_limits, set_oom_score};
 use crate::tty::{self, Proxy};
-use crate::{RuntimeError, device, pid_file, spawn};
+use crate::{RuntimeError, device, pid_file, serve, spawn};
 
 /// How a process is executed in a container.
 #[derive(Debug)]
@@ -83,8 +82,10 @@ pub fn exec(container: &Container, mut options: ExecOptions) -> Result<u8, Runti
         socket.send(&child, Role::Further)?;
     }
     let guard = KillUnlessDone { child: &child, done: false };
-    set_oom_score(oom_score, child.pid)?;
-    let terminal = await_execution(&ours, &limits, child.pid)?;
+    serve::set_oom_score(oom_score, child.pid)?;
+    let terminal = await_execution(&ours, &child, &limits, |listener| {
+        serve::send_listener(&plan, listener, &child, container.state().to_oci("running"))
+    })?;
     check_executed(child.pid)?;
     if let Some(pid_file) = &options.pid_file {
         pid_file::write(pid_file, child.pid.as_raw())?;
@@ -199,7 +200,7 @@ impl ExecProcess {
             self.open_terminal()?;
         }
         self.launch.prepare(&self.channel)?;
-        self.launch.execute()
+        self.launch.execute(&self.channel)
     }
 
     fn open_terminal(&mut self) -> StepResult<()> {
@@ -222,15 +223,27 @@ impl ExecProcess {
     }
 }
 
-fn await_execution(channel: &Channel, limits: &[Rlimit], pid: Pid) -> Result<Option<OwnedFd>, RuntimeError> {
+fn await_execution(
+    channel: &Channel,
+    child: &Child,
+    limits: &[Rlimit],
+    send_listener: impl Fn(OwnedFd) -> Result<(), RuntimeError>,
+) -> Result<Option<OwnedFd>, RuntimeError> {
     let mut terminal = None;
+    // If it has ended meanwhile, the next message says how.
+    let go = || drop(channel.send(&Message::Go));
     loop {
         match channel.receive().map_err(RuntimeError::call("hear from the process"))? {
             None => return Ok(terminal),
             Some(Message::Terminal(fd)) => terminal = Some(fd),
             Some(Message::WantsLimits) => {
-                set_limits(limits, pid)?;
-                let _ = channel.send(&Message::Go); // if it has ended meanwhile, the next message says how
+                serve::set_limits(limits, child.pid)?;
+                go();
+            }
+            Some(Message::Listener(listener)) => {
+                let listener = listener.take(child)?;
+                go();
+                send_listener(listener)?;
             }
             Some(Message::Failed(failure)) => return Err(failure.into()),
             Some(_) => return Err(RuntimeError::call("hear from the process")(io::ErrorKind::InvalidData.into())),

@@ -95,7 +95,7 @@ impl Init<'_> {
         }
         self.gate.wait()?;
         hooks::run_in_container("startContainer", &self.plan.hooks.start_container, &self.state)?;
-        self.launch.execute()
+        self.launch.execute(&self.channel)
     }
 
     fn enter_namespaces(&mut self) -> StepResult<()> {

@@ -29,6 +29,8 @@ use crate::seccomp::Filter;
 pub(crate) struct Launch {
     pub(crate) process: ProcessPlan,
     seccomp: Option<Filter>,
+    /// Whether the runtime is without root.
+    rootless: bool,
     personality: Option<i32>,
     memory_policy: Option<MemoryPolicy>,
     /// None: the caller's keyring is kept.
@@ -50,6 +52,7 @@ impl Launch {
     ) -> Result<Self, RuntimeError> {
         Ok(Self {
             seccomp: plan.seccomp.clone(),
+            rootless: plan.cgroup.rootless,
             personality: plan.personality,
             memory_policy: plan.memory_policy.clone(),
             keyring,
@@ -121,10 +124,14 @@ impl Launch {
         }
         if !self.process.no_new_privileges {
             // Without no-new-privileges it takes CAP_SYS_ADMIN, which is about to go.
-            self.load_seccomp()?;
+            self.load_seccomp(parent)?;
         }
         self.become_user()?;
         self.program = explain::find_program(&self.process.args[0], &self.process.env)?;
+        if self.process.no_new_privileges && self.seccomp.as_ref().is_some_and(|filter| filter.notify) {
+            // Whoever creates the container hands the listener on, and is gone when it is started.
+            self.load_seccomp(parent)?;
+        }
         Ok(())
     }
 
@@ -194,21 +201,29 @@ impl Launch {
         }
     }
 
-    fn load_seccomp(&self) -> StepResult<()> {
-        match &self.seccomp {
-            None => Ok(()),
-            Some(filter) => ctr_sys::seccomp::load(&filter.program, filter.flags).step("load the seccomp filter"),
+    // It is loaded once.
+    fn load_seccomp(&mut self, parent: &Channel) -> StepResult<()> {
+        let Some(filter) = self.seccomp.take() else { return Ok(()) };
+        let failed = || match filter.flags.is_available() {
+            true => "load the seccomp filter".to_owned(),
+            false => "load the seccomp filter: this kernel does not know all of its flags".to_owned(),
+        };
+        if !filter.notify {
+            return ctr_sys::seccomp::load(&filter.program, filter.flags).step_with(failed);
+        }
+        let listener = ctr_sys::seccomp::load_with_listener(&filter.program, filter.flags).step_with(failed)?;
+        match parent.hand_over(listener, self.rootless).step("hand the seccomp listener over")? {
+            true => Ok(()),
+            false => Err(InitFailure::finding("the runtime ended before it took the seccomp listener")),
         }
     }
 
     /// Executes the program.
-    pub(crate) fn execute(&mut self) -> StepResult<Infallible> {
+    pub(crate) fn execute(&mut self, parent: &Channel) -> StepResult<Infallible> {
         sys::reset_signals();
         sys::close_on_exec_from(self.first_own_fd()).step("close what the program must not inherit")?;
-        if self.process.no_new_privileges {
-            // Last of all, so that the profile need not allow anything but the program's own calls.
-            self.load_seccomp()?;
-        }
+        // Last of all, so that the profile need not allow anything but the program's own calls.
+        self.load_seccomp(parent)?;
         let error = sys::execve(&self.program, &self.process.args, &self.process.env);
         Err(explain::exec_failure(&self.program, &error))
     }

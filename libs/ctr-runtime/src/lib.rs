@@ -25,6 +25,7 @@ mod init;
 mod keyring;
 mod label;
 mod launch;
+mod listener;
 mod overlay;
 mod pid_file;
 mod pidfd_socket;

@@ -14,10 +14,11 @@ mod sysctl;
 
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Hook, Linux, LinuxPersonality, LinuxPersonalityDomain, LinuxSeccomp, Spec};
+use oci_spec::runtime::{Hook, Linux, LinuxPersonality, LinuxPersonalityDomain, Spec};
 
 use crate::RuntimeError;
 use crate::cgroup::{CgroupPlan, Manager, PlanOptions};
+pub use crate::listener::Receiver;
 use crate::seccomp::Filter;
 
 pub use affinity::CpuAffinity;
@@ -46,6 +47,8 @@ pub struct Plan {
     pub sysctl: Vec<Sysctl>,
     pub cgroup: CgroupPlan,
     pub seccomp: Option<Filter>,
+    /// Where the filter's listener goes, if it has one.
+    pub seccomp_receiver: Option<Receiver>,
     /// The argument of personality(2).
     pub personality: Option<i32>,
     pub memory_policy: Option<MemoryPolicy>,
@@ -100,6 +103,7 @@ impl Plan {
         let linux = spec.linux().as_ref().unwrap_or(&default_linux);
         refuse_unsupported(linux)?;
         let namespaces = NamespacePlan::new(linux)?;
+        let profile = linux.seccomp().as_ref();
         let mounts = spec.mounts().iter().flatten();
         let mounts: Vec<MountPlan> =
             mounts.enumerate().map(|(i, mount)| MountPlan::new(i, mount, bundle)).collect::<Result<_, _>>()?;
@@ -117,7 +121,8 @@ impl Plan {
                 Some(linux),
                 PlanOptions { id, rootless: caller.rootless, manager: caller.manager },
             )?,
-            seccomp: linux.seccomp().as_ref().map(compile_seccomp).transpose()?,
+            seccomp: profile.map(crate::seccomp::compile).transpose()?,
+            seccomp_receiver: profile.map_or(Ok(None), |profile| Receiver::plan(spec, profile, caller.rootless))?,
             personality: linux.personality().as_ref().map(personality).transpose()?,
             memory_policy: linux.memory_policy().as_ref().map(MemoryPolicy::new).transpose()?,
             process: spec.process().as_ref().map(ProcessPlan::new).transpose()?,
@@ -180,14 +185,6 @@ impl Hooks {
     /// Whether the container's process has to wait for hooks that run outside.
     pub fn wait_in_runtime(&self) -> bool {
         !self.prestart.is_empty() || !self.create_runtime.is_empty()
-    }
-}
-
-fn compile_seccomp(profile: &LinuxSeccomp) -> Result<Filter, RuntimeError> {
-    let filter = crate::seccomp::compile(profile)?;
-    match filter.notify {
-        true => Err(RuntimeError::Unsupported("the seccomp action SCMP_ACT_NOTIFY".to_owned())),
-        false => Ok(filter),
     }
 }
 

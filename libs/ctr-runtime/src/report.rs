@@ -11,6 +11,8 @@ use ctr_record::ErrorKind;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
+use crate::listener::Listener;
+
 /// The longest message; operands are paths.
 const MAX_MESSAGE: usize = 8192;
 
@@ -96,6 +98,8 @@ pub(crate) enum Message {
     WantsHooks,
     /// From the child: it may not set its resource limits itself.
     WantsLimits,
+    /// From the child: its seccomp listener.
+    Listener(Listener),
     /// From the child: the master of its terminal.
     Terminal(OwnedFd),
     /// From the child: everything is set up but the program is not yet executed. It is answered, so that
@@ -129,6 +133,14 @@ impl Channel {
             Message::WantsLimits => plain(b'L')?,
             Message::Ready => plain(b'R')?,
             Message::Go => plain(b'G')?,
+            Message::Listener(Listener::Number(number)) => {
+                let [a, b, c, d] = number.to_ne_bytes();
+                // The one call that no profile may put to the listener.
+                nix::unistd::write(&self.0, &[b'N', a, b, c, d])?;
+            }
+            Message::Listener(Listener::Itself(fd)) => {
+                return ctr_sys::socket::send_fd(self.0.as_fd(), b"F", fd.as_fd());
+            }
             Message::Terminal(fd) => return ctr_sys::socket::send_fd(self.0.as_fd(), b"T", fd.as_fd()),
             Message::Root(fd) => return ctr_sys::socket::send_fd(self.0.as_fd(), b"D", fd.as_fd()),
             Message::Failed(failure) => {
@@ -146,6 +158,25 @@ impl Channel {
     /// it. A seccomp profile may be in force by now, and these two calls are what every one allows.
     pub(crate) fn await_record(&self) -> io::Result<bool> {
         nix::unistd::write(&self.0, b"R")?;
+        self.await_go()
+    }
+
+    /// Hands a seccomp listener over and waits until it is taken; `false`: there is nobody to take it.
+    ///
+    /// The process is not to be inspected, so a parent without root may not take it by its number.
+    pub(crate) fn hand_over(&self, listener: OwnedFd, rootless: bool) -> io::Result<bool> {
+        if rootless {
+            self.send(&Message::Listener(Listener::Itself(listener)))?;
+            return self.await_go();
+        }
+        self.send(&Message::Listener(Listener::Number(listener.as_raw_fd())))?;
+        let taken = self.await_go();
+        drop(listener);
+        taken
+    }
+
+    // Waits with one plain call.
+    fn await_go(&self) -> io::Result<bool> {
         let mut answer = [0];
         let n = nix::unistd::read(&self.0, &mut answer)?;
         Ok(answer[..n] == *b"G")
@@ -170,6 +201,11 @@ impl Channel {
             (Some((b'L', _)), _) => Message::WantsLimits,
             (Some((b'R', _)), _) => Message::Ready,
             (Some((b'G', _)), _) => Message::Go,
+            (Some((b'N', number)), _) => {
+                let number = number.try_into().map_err(|_| malformed())?;
+                Message::Listener(Listener::Number(RawFd::from_ne_bytes(number)))
+            }
+            (Some((b'F', _)), Some(fd)) => Message::Listener(Listener::Itself(fd)),
             (Some((b'T', _)), Some(fd)) => Message::Terminal(fd),
             (Some((b'D', _)), Some(fd)) => Message::Root(fd),
             (Some((b'E', [status, rest @ ..])), _) if rest.len() >= 4 => {

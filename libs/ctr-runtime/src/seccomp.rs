@@ -32,7 +32,7 @@ pub struct Filter {
     /// The flags to load it with, not counting the one for a listener.
     pub flags: Flags,
     /// Whether some calls are put to a listener (`SCMP_ACT_NOTIFY`): the program must be loaded with one,
-    /// and its descriptor sent to the profile's `listenerPath`.
+    /// and its descriptor handed on.
     pub notify: bool,
 }
 
@@ -70,11 +70,18 @@ pub enum SeccompError {
         syscall: String,
     },
     /// Every call would wait for a listener that cannot have been set up yet.
-    #[error("seccomp: SCMP_ACT_NOTIFY cannot be used as default action")]
+    #[error(
+        "seccomp: SCMP_ACT_NOTIFY cannot be used as default action: the runtime's own calls, before there is a listener, would wait for it forever"
+    )]
     NotifyDefault,
     /// The call that tells the listener's descriptor would wait for the listener.
-    #[error("seccomp: SCMP_ACT_NOTIFY cannot be used for the write syscall")]
+    #[error(
+        "seccomp: SCMP_ACT_NOTIFY cannot be used for the write syscall: with it the runtime tells of the listener, and would wait for that forever"
+    )]
     NotifyWrite,
+    /// The call that hands the listener's descriptor over would wait for the listener.
+    #[error("seccomp: SCMP_ACT_NOTIFY cannot be used for the sendmsg syscall by a runtime without root")]
+    NotifySendmsg,
     /// Nobody to put calls to.
     #[error("seccomp: SCMP_ACT_NOTIFY is used, but listenerPath is not set")]
     NoListener,
@@ -121,12 +128,9 @@ fn check_notify(profile: &LinuxSeccomp) -> Result<bool, SeccompError> {
     if notifying.peek().is_none() {
         return Ok(false);
     }
-    if notifying.any(|entry| entry.names().iter().any(|name| name == "write")) {
-        return Err(SeccompError::NotifyWrite);
-    }
-    match profile.listener_path() {
-        Some(path) if !path.as_os_str().is_empty() => Ok(true),
-        _ => Err(SeccompError::NoListener),
+    match notifying.any(|entry| entry.names().iter().any(|name| name == "write")) {
+        true => Err(SeccompError::NotifyWrite),
+        false => Ok(true),
     }
 }
 

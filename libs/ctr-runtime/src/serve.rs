@@ -7,11 +7,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use ctr_record::Mount;
+use ctr_sys::process::Child;
 use nix::unistd::Pid;
+use serde_json::Value;
 
 use crate::create::Opening;
 use crate::plan::{Plan, Rlimit};
 use crate::report::{Channel, Message, Step};
+use crate::seccomp::SeccompError;
 use crate::state::State;
 use crate::{RuntimeError, fate, hooks, launch, rootfs, user_namespace};
 
@@ -21,10 +24,10 @@ pub(crate) fn serve(
     channel: &Channel,
     plan: &Plan,
     layers: &[Mount],
-    state: &State,
+    (child, state): (&Child, &State),
     opening: Opening,
 ) -> Result<Option<OwnedFd>, RuntimeError> {
-    let pid = Pid::from_raw(state.pid);
+    let pid = child.pid;
     let mut terminal = None;
     loop {
         let answer = match channel.receive().map_err(RuntimeError::call("hear from the container's process"))? {
@@ -45,6 +48,13 @@ pub(crate) fn serve(
             Some(Message::WantsLimits) => {
                 set_limits(plan.process.as_ref().map_or(&[], |process| &process.rlimits), pid)?;
                 Message::Go
+            }
+            Some(Message::Listener(listener)) => {
+                let listener = listener.take(child)?;
+                // The process goes on: what it calls next may have to be answered by the agent.
+                let _ = channel.send(&Message::Go);
+                send_listener(plan, listener, child, state.to_oci("creating"))?;
+                continue;
             }
             Some(Message::Terminal(fd)) => {
                 terminal = Some(fd);
@@ -75,6 +85,12 @@ fn make_root_for(pid: i32, plan: &Plan, layers: &[Mount]) -> Result<OwnedFd, Run
     rootfs::leave_peers(plan, root.as_fd())
         .map_err(RuntimeError::io("change the propagation of the rootfs", &plan.rootfs.path))?;
     Ok(root)
+}
+
+/// Sends a process' seccomp listener to the agent that the plan names.
+pub(crate) fn send_listener(plan: &Plan, listener: OwnedFd, child: &Child, state: Value) -> Result<(), RuntimeError> {
+    let receiver = plan.seccomp_receiver.as_ref().ok_or(SeccompError::NoListener)?;
+    receiver.send(listener.as_fd(), child, state)
 }
 
 /// Sets the limits of a process that may not do so itself: in a user namespace it has lost the right to raise

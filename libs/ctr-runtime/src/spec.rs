@@ -14,6 +14,9 @@ use serde_json::{Map, Value};
 
 use crate::{RuntimeError, capability, resources};
 
+/// The version of the runtime-spec that this runtime follows.
+pub const VERSION: &str = "1.3.0";
+
 /// The largest config.json: real ones have some ten thousand bytes.
 const MAX_SIZE: u64 = 16 << 20;
 
