@@ -23,6 +23,7 @@ mod runtime_cgroup;
 mod runtime_cli;
 mod runtime_exec;
 mod runtime_lifecycle;
+mod runtime_plan;
 mod runtime_update;
 mod runtime_usage;
 mod sched;

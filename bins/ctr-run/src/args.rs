@@ -110,6 +110,8 @@ pub(crate) enum Command {
     Spec(Spec),
     /// Print what this runtime can do as JSON
     Features,
+    /// Print what create would do as JSON, and do nothing
+    Plan(Plan),
 }
 
 #[derive(Debug, clap::Args)]
@@ -125,6 +127,9 @@ pub(crate) struct Create {
     /// Bundle directory
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub(crate) bundle: PathBuf,
+    /// Config to take instead of the bundle's config.json
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// Unix socket that is sent the master of the container's terminal
     #[arg(long, value_name = "SOCKET")]
     pub(crate) console_socket: Option<PathBuf>,
@@ -267,4 +272,17 @@ pub(crate) struct Spec {
     /// Write one for a runtime without root
     #[arg(long)]
     pub(crate) rootless: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Plan {
+    /// The container's id
+    #[arg(default_value = "container")]
+    pub(crate) id: String,
+    /// Bundle directory
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub(crate) bundle: PathBuf,
+    /// Config to take instead of the bundle's config.json
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
 }

@@ -57,6 +57,12 @@ fn dispatch(global: &Global, command: &Command) -> Result<ExitCode, Error> {
         Command::Update(args) => update::perform(&open(args.id())?, args)?,
         Command::Events(args) => events::perform(&open(args.id())?, args)?,
         Command::Spec(spec) => default_spec::write(&spec.bundle, spec.rootless)?,
+        Command::Plan(plan) => {
+            let (bundle, config) = (plan.bundle.clone(), plan.config.clone());
+            let options =
+                CreateOptions { bundle, config, cgroup_manager: global.manager(), ..CreateOptions::default() };
+            output::print_json(&ctr_runtime::preview(&plan.id, &options)?)?;
+        }
         Command::Features => output::print_json(&features::features())?,
     }
     Ok(ExitCode::SUCCESS)
@@ -78,6 +84,7 @@ fn root(global: &Global) -> Result<PathBuf, Error> {
 fn options(create: &Create, cgroup_manager: Manager) -> CreateOptions {
     CreateOptions {
         bundle: create.bundle.clone(),
+        config: create.config.clone(),
         console_socket: create.console_socket.clone(),
         pidfd_socket: create.pidfd_socket.clone(),
         pid_file: create.pid_file.clone(),

@@ -3,7 +3,9 @@
 
 use ctr_sys::capability::{self as sys, Set};
 use oci_spec::runtime::{Capabilities, LinuxCapabilities};
+use serde::Serialize;
 
+use crate::plan::words;
 use crate::report::{Step, StepResult};
 
 /// The kernel's capabilities in the order of their numbers, without `CAP_`.
@@ -59,13 +61,18 @@ pub fn number(name: &str) -> Option<u32> {
 }
 
 /// The five sets of a process; bit N is capability N.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[allow(missing_docs)]
 pub struct CapabilitySets {
+    #[serde(serialize_with = "words::capabilities")]
     pub bounding: Set,
+    #[serde(serialize_with = "words::capabilities")]
     pub effective: Set,
+    #[serde(serialize_with = "words::capabilities")]
     pub permitted: Set,
+    #[serde(serialize_with = "words::capabilities")]
     pub inheritable: Set,
+    #[serde(serialize_with = "words::capabilities")]
     pub ambient: Set,
 }
 

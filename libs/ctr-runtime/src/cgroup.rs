@@ -25,6 +25,7 @@ mod limits;
 mod members;
 mod oom;
 mod plan;
+mod preview;
 mod remove;
 mod restore;
 mod settings;
@@ -44,6 +45,7 @@ pub use join::{JoinFailure, JoinFds};
 pub use limits::Limits;
 pub use oom::OomWatch;
 pub use plan::{CgroupPlan, Manager, Placement, PlanOptions, plan};
+pub use preview::{CgroupPreview, FileValue};
 pub use settings::Setting;
 
 /// A container's cgroup: its directory in each hierarchy.

@@ -33,6 +33,8 @@ use crate::{RuntimeError, overlay, pid_file, rootfs, serve, spawn, tty, user_nam
 pub struct CreateOptions {
     /// The bundle directory.
     pub bundle: PathBuf,
+    /// The config, if it is not the bundle's `config.json`.
+    pub config: Option<PathBuf>,
     /// A Unix socket that is sent the master of the container's terminal.
     pub console_socket: Option<PathBuf>,
     /// A Unix socket that is sent a descriptor of the container's first process.
@@ -70,16 +72,34 @@ pub(crate) struct Made {
     pub(crate) terminal: Option<OwnedFd>,
 }
 
+/// What there is of a container before anything is made.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    pub(crate) config: Config,
+    pub(crate) plan: Plan,
+    /// The mounts that make its root file system, if the bundle says any.
+    pub(crate) layers: Vec<Mount>,
+}
+
+/// Reads a bundle and plans its container.
+pub(crate) fn plan(id: &str, options: &CreateOptions) -> Result<Planned, RuntimeError> {
+    let bundle = std::path::absolute(&options.bundle).map_err(RuntimeError::io("find", &options.bundle))?;
+    let config = match &options.config {
+        None => spec::load(&bundle.join("config.json"))?,
+        Some(path) => spec::load(path)?,
+    };
+    let plan = Plan::new(id, &bundle, &config.spec, Caller::this(options.cgroup_manager))?;
+    let layers = overlay::read_layers(&bundle)?;
+    Ok(Planned { config, plan, layers })
+}
+
 pub(crate) fn make(root: &Path, id: &str, options: &CreateOptions, opening: Opening) -> Result<Made, RuntimeError> {
     check_preserved(options.preserve_fds)?;
-    let bundle = std::path::absolute(&options.bundle).map_err(RuntimeError::io("find", &options.bundle))?;
-    let config = spec::load(&bundle.join("config.json"))?;
-    let plan = Plan::new(id, &bundle, &config.spec, Caller::this(options.cgroup_manager))?;
+    let Planned { config, plan, layers } = self::plan(id, options)?;
     let mut process = plan.process.clone().ok_or_else(|| RuntimeError::config("process", "it is missing"))?;
     process.console_size = tty::first_size(&process, opening == Opening::Foreground);
     process.exec_cpu_affinity = CpuAffinity::default();
     check_terminal(process.terminal, options, opening)?;
-    let layers = overlay::read_layers(&bundle)?;
     let dir = ContainerDir::claim(root, id)?;
     let mut undo = Undo::new(&dir, &plan.hooks);
     let making = Making { dir: &dir, plan: &plan, config: &config, layers: &layers, options, opening };

@@ -29,20 +29,8 @@ pub(crate) fn populate(plan: &Plan, root: Root<'_>) -> StepResult<()> {
     }
     root.make_dir(Path::new("dev")).step("make /dev")?;
     let dev = root.open_plain(Path::new("dev"), OFlag::O_PATH | OFlag::O_DIRECTORY).step("open /dev")?;
-    for (name, major, minor) in DEFAULT_NODES {
-        let node = DevicePlan {
-            path: Path::new("dev").join(name),
-            kind: NodeKind::Character,
-            major,
-            minor,
-            mode: 0o666,
-            uid: 0,
-            gid: 0,
-        };
-        // The config may want it otherwise.
-        if !plan.devices.iter().any(|device| device.path == node.path) {
-            make_node(&node, &dev, name, root)?;
-        }
+    for (name, node) in default_nodes(plan) {
+        make_node(&node, &dev, name, root)?;
     }
     for device in &plan.devices {
         let shown = || format!("make the directory of device /{}", device.path.display());
@@ -60,6 +48,23 @@ pub(crate) fn populate(plan: &Plan, root: Root<'_>) -> StepResult<()> {
         link("core", "/proc/kcore")?;
     }
     link("ptmx", "pts/ptmx")
+}
+
+/// All nodes that a container's /dev is filled with.
+pub(crate) fn nodes(plan: &Plan) -> Vec<DevicePlan> {
+    let fills = !plan.mounts.iter().any(|mount| mount.is_host_dev());
+    let all = default_nodes(plan).map(|(_, node)| node).chain(plan.devices.iter().cloned());
+    all.filter(|_| fills).collect()
+}
+
+// Those that the config does not want otherwise.
+fn default_nodes(plan: &Plan) -> impl Iterator<Item = (&'static str, DevicePlan)> {
+    let node = |(name, major, minor)| {
+        let path = Path::new("dev").join(name);
+        (name, DevicePlan { path, kind: NodeKind::Character, major, minor, mode: 0o666, uid: 0, gid: 0 })
+    };
+    let wanted_otherwise = |node: &DevicePlan| plan.devices.iter().any(|device| device.path == node.path);
+    DEFAULT_NODES.into_iter().map(node).filter(move |(_, node)| !wanted_otherwise(node))
 }
 
 fn make_node(node: &DevicePlan, dir: &OwnedFd, name: &str, root: Root<'_>) -> StepResult<()> {

@@ -15,7 +15,7 @@ use crate::finalise;
 use crate::gate::Gate;
 use crate::hooks;
 use crate::launch::Launch;
-use crate::plan::Plan;
+use crate::plan::{Plan, words};
 use crate::report::{Channel, InitFailure, Message, Step, StepResult};
 use crate::rootfs::{self, Prepared};
 use crate::tty;
@@ -102,7 +102,8 @@ impl Init<'_> {
         for (kind, fd) in self.join.drain(..) {
             // The parent has joined the pid namespace on behalf of its children.
             if kind != libc::CLONE_NEWPID {
-                sys::join_namespaces(fd.as_fd(), kind).step_with(|| format!("join the {} namespace", name_of(kind)))?;
+                sys::join_namespaces(fd.as_fd(), kind)
+                    .step_with(|| format!("join the {} namespace", words::namespace(kind)))?;
             }
         }
         let namespaces = &self.plan.namespaces;
@@ -175,18 +176,4 @@ pub(crate) fn become_root_of_user_namespace() -> StepResult<()> {
     let (root_group, root) = (nix::unistd::Gid::from_raw(0), nix::unistd::Uid::from_raw(0));
     nix::unistd::setresgid(root_group, root_group, root_group).step("become group 0 of the user namespace")?;
     nix::unistd::setresuid(root, root, root).step("become user 0 of the user namespace")
-}
-
-/// The word for a `CLONE_NEW*`.
-pub(crate) fn name_of(kind: i32) -> &'static str {
-    match kind {
-        libc::CLONE_NEWNS => "mount",
-        libc::CLONE_NEWPID => "pid",
-        libc::CLONE_NEWNET => "network",
-        libc::CLONE_NEWIPC => "ipc",
-        libc::CLONE_NEWUTS => "uts",
-        libc::CLONE_NEWCGROUP => "cgroup",
-        libc::CLONE_NEWUSER => "user",
-        _ => "time",
-    }
 }

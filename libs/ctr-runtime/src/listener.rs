@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use ctr_sys::process::{Child, pidfd_getfd};
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction as Action, Spec};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::RuntimeError;
@@ -19,7 +20,7 @@ use crate::spec::VERSION;
 const ANNOTATION: &str = "run.oci.seccomp.receiver";
 
 /// Where a listener goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Receiver {
     /// The agent's socket; an abstract one begins with `@`.
     path: PathBuf,

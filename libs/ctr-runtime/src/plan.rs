@@ -11,10 +11,12 @@ mod namespaces;
 mod options;
 mod process;
 mod sysctl;
+pub(crate) mod words;
 
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Hook, Linux, LinuxPersonality, LinuxPersonalityDomain, Spec};
+use serde::Serialize;
 
 use crate::RuntimeError;
 use crate::cgroup::{CgroupPlan, Manager, PlanOptions};
@@ -30,7 +32,10 @@ pub use process::{ProcessPlan, Rlimit};
 pub use sysctl::Sysctl;
 
 /// What a container will be.
-#[derive(Debug)]
+///
+/// As JSON it has the words of config.json, with all that follows from them filled in.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 #[allow(missing_docs)]
 pub struct Plan {
     pub id: String,
@@ -44,12 +49,15 @@ pub struct Plan {
     pub readonly_paths: Vec<PathBuf>,
     pub hostname: Option<String>,
     pub domainname: Option<String>,
+    #[serde(serialize_with = "words::sysctl")]
     pub sysctl: Vec<Sysctl>,
     pub cgroup: CgroupPlan,
+    #[serde(serialize_with = "words::filter")]
     pub seccomp: Option<Filter>,
     /// Where the filter's listener goes, if it has one.
     pub seccomp_receiver: Option<Receiver>,
     /// The argument of personality(2).
+    #[serde(serialize_with = "words::personality")]
     pub personality: Option<i32>,
     pub memory_policy: Option<MemoryPolicy>,
     /// Absent in a config that is only read; `create` needs it.
@@ -74,18 +82,21 @@ impl Caller {
 }
 
 /// The container's root.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct RootfsPlan {
     /// The directory, absolute.
     pub path: PathBuf,
     /// Whether the container may not write to it.
     pub readonly: bool,
     /// The `MS_*` propagation of the container's mounts, and whether it is recursive.
+    #[serde(serialize_with = "words::propagation")]
     pub propagation: Option<(u64, bool)>,
 }
 
 /// The hooks, in the order of the runtime-spec.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
 #[allow(missing_docs)]
 pub struct Hooks {
     pub prestart: Vec<Hook>,

@@ -3,16 +3,20 @@
 
 use ctr_sys::affinity::CpuSet;
 use oci_spec::runtime::Process;
+use serde::Serialize;
 
+use super::words;
 use crate::RuntimeError;
 
 /// The CPUs of an executed process, at its birth and from its cgroup on. Without either, it gets all that its
 /// cpuset has, wherever the runtime itself is kept.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct CpuAffinity {
     /// Before the process joins the container's cgroup.
+    #[serde(serialize_with = "words::cpus")]
     pub initial: Option<CpuSet>,
     /// After that.
+    #[serde(rename = "final", serialize_with = "words::cpus")]
     pub last: Option<CpuSet>,
 }
 

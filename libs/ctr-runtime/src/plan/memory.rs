@@ -2,22 +2,26 @@
 //! The NUMA memory policy (runtime-spec, config-linux, "Memory policy").
 
 use oci_spec::runtime::{LinuxMemoryPolicy, MemoryPolicyFlagType as Flag, MemoryPolicyModeType as Mode};
+use serde::Serialize;
 
+use super::words;
 use crate::RuntimeError;
 
 /// The arguments of set_mempolicy(2).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MemoryPolicy {
     /// `MPOL_*` and `MPOL_F_*`.
+    #[serde(serialize_with = "words::memory_mode")]
     pub mode: i32,
     /// Bit N of the whole is node N.
+    #[serde(serialize_with = "words::bits")]
     pub nodes: Vec<u64>,
 }
 
 /// One more than the greatest node number that any kernel is built for, with room to spare.
 const MAX_NODES: usize = 4096;
-const MPOL_PREFERRED_MANY: i32 = 5;
-const MPOL_WEIGHTED_INTERLEAVE: i32 = 6;
+pub(super) const MPOL_PREFERRED_MANY: i32 = 5;
+pub(super) const MPOL_WEIGHTED_INTERLEAVE: i32 = 6;
 
 impl MemoryPolicy {
     /// Plans a `memoryPolicy` object.

@@ -4,23 +4,28 @@
 use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::{Linux, LinuxDeviceType, Mount};
+use serde::Serialize;
 
-use super::MountOptions;
+use super::{MountOptions, words};
 use crate::RuntimeError;
 
 /// One mount inside the container.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct MountPlan {
     /// Where, relative to the container's root, without `..`.
+    #[serde(serialize_with = "words::inside")]
     pub destination: PathBuf,
     /// What.
+    #[serde(flatten)]
     pub kind: MountKind,
     /// How.
     pub options: MountOptions,
 }
 
 /// What is mounted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "camelCase")]
 pub enum MountKind {
     /// A file or directory of the host.
     Bind {
@@ -128,21 +133,24 @@ fn check_proc(destination: &Path, kind: &MountKind) -> Result<(), String> {
 }
 
 /// A device node of `linux.devices`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)]
 pub struct DevicePlan {
     /// Relative to the container's root, without `..`.
+    #[serde(serialize_with = "words::inside")]
     pub path: PathBuf,
     pub kind: NodeKind,
     pub major: u64,
     pub minor: u64,
+    #[serde(serialize_with = "words::mode")]
     pub mode: u32,
     pub uid: u32,
     pub gid: u32,
 }
 
 /// What mknod makes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 #[allow(missing_docs)]
 pub enum NodeKind {
     Character,

@@ -4,15 +4,20 @@
 use std::path::PathBuf;
 
 use oci_spec::runtime::{Linux, LinuxIdMapping};
+use serde::Serialize;
 
+use super::words;
 use crate::RuntimeError;
 
 /// The namespaces of a container.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct NamespacePlan {
     /// `CLONE_NEW*` of those to make.
+    #[serde(serialize_with = "words::namespaces")]
     pub new: u64,
     /// `CLONE_NEW*` and path of those to join, the user namespace first: it owns the rest.
+    #[serde(serialize_with = "words::joined")]
     pub join: Vec<(i32, PathBuf)>,
     /// The mappings of a user namespace to make.
     pub user: Option<UserPlan>,
@@ -21,7 +26,7 @@ pub struct NamespacePlan {
 }
 
 /// The mappings of a new user namespace.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[allow(missing_docs)]
 pub struct UserPlan {
     pub uids: Vec<IdMap>,
@@ -29,7 +34,7 @@ pub struct UserPlan {
 }
 
 /// A line of a uid_map or gid_map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[allow(missing_docs)]
 pub struct IdMap {
     pub container: u32,

@@ -6,17 +6,23 @@ use ctr_sys::mount::{
     MOUNT_ATTR_NOSUID, MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_RDONLY, MOUNT_ATTR_RELATIME, MOUNT_ATTR_STRICTATIME,
 };
 use nix::mount::MsFlags;
+use serde::Serialize;
+
+use super::words;
 
 /// What a mount's options ask for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct MountOptions {
     /// `bind` (`false`) or `rbind` (`true`).
+    #[serde(skip)] // the mount's kind says it
     pub bind: Option<bool>,
     /// Attributes of the mount itself.
     pub attributes: Change,
     /// Attributes of the mount and of all below it (`rro` and the like).
     pub recursive: Change,
     /// Propagation to give it afterwards, in order: the `MS_*` flag, and whether to those below as well.
+    #[serde(serialize_with = "words::propagations")]
     pub propagation: Vec<(u64, bool)>,
     /// What is left: the file system's own options.
     pub data: Vec<String>,

@@ -6,27 +6,34 @@ use std::path::PathBuf;
 
 use ctr_sys::process::SchedulerAttributes;
 use oci_spec::runtime::{IOPriorityClass, LinuxSchedulerFlag, LinuxSchedulerPolicy, PosixRlimitType, Process};
+use serde::Serialize;
 
-use super::CpuAffinity;
+use super::{CpuAffinity, words};
 use crate::RuntimeError;
 use crate::capability::CapabilitySets;
 
 /// A process to be.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 #[allow(missing_docs)]
 pub struct ProcessPlan {
+    #[serde(serialize_with = "words::strings")]
     pub args: Vec<CString>,
     /// `NAME=value`; of two with one name the later is kept.
+    #[serde(serialize_with = "words::strings")]
     pub env: Vec<CString>,
     pub cwd: PathBuf,
     pub terminal: bool,
+    #[serde(serialize_with = "words::size")]
     pub console_size: Option<ctr_sys::terminal::Size>,
     pub uid: u32,
     pub gid: u32,
+    #[serde(serialize_with = "words::umask")]
     pub umask: Option<u32>,
     pub groups: Vec<u32>,
     /// Absent: the process keeps none at all.
     pub capabilities: CapabilitySets,
+    #[serde(serialize_with = "words::rlimits")]
     pub rlimits: Vec<Rlimit>,
     pub no_new_privileges: bool,
     /// Absent: what the caller had.
@@ -34,9 +41,12 @@ pub struct ProcessPlan {
     pub apparmor_profile: Option<String>,
     pub selinux_label: Option<String>,
     /// The value for ioprio_set(2).
+    #[serde(serialize_with = "words::io_priority")]
     pub io_priority: Option<i32>,
+    #[serde(serialize_with = "words::scheduler")]
     pub scheduler: Option<SchedulerAttributes>,
     /// Of a process that is executed in a container; its first one has no such choice.
+    #[serde(rename = "execCPUAffinity")]
     pub exec_cpu_affinity: CpuAffinity,
 }
 
