@@ -12,6 +12,7 @@ mod hardening_layer;
 mod hardening_registry;
 mod hardening_runtime;
 mod harness;
+mod hooks;
 mod interrupted;
 mod killed;
 mod pipeline;

@@ -100,7 +100,7 @@ impl Container {
 
     /// Runs the hooks that come after the program was executed; if one fails the container is stopped.
     pub(crate) fn run_poststart(&self, hooks: &Hooks) -> Result<(), RuntimeError> {
-        hooks::run("poststart", &hooks.poststart, &self.state.to_oci("running")).inspect_err(|_| {
+        hooks::run("poststart", hooks, &hooks.poststart, &self.state.to_oci("running")).inspect_err(|_| {
             let _ = self.kill_everything();
         })
     }
@@ -196,8 +196,10 @@ impl Container {
         if self.state.cgroup_is_made || self.cgroup().pids()?.is_empty() {
             self.cgroup().delete()?;
         }
-        self.run_poststop();
-        self.dir.remove()
+        let hooks = self.config().and_then(|spec| Hooks::new(&spec)).unwrap_or_default();
+        self.dir.remove()?;
+        hooks::run_poststop(&hooks, &self.state);
+        Ok(())
     }
 
     // Kills all processes and waits for the first one's end.
@@ -218,12 +220,6 @@ impl Container {
             }
         }
         Ok(())
-    }
-
-    fn run_poststop(&self) {
-        if let Ok(hooks) = self.config().and_then(|spec| Hooks::new(&spec)) {
-            hooks::run_poststop(&hooks, &self.state);
-        }
     }
 
     /// The config that the container was created with, and the limits that it was given since.

@@ -16,6 +16,7 @@ use nix::sys::stat::{fstat, stat};
 use crate::cgroup::{Cgroup, JoinFds, Manager};
 use crate::container::Container;
 use crate::gate::Gate;
+use crate::hooks::Outputs;
 use crate::init::Init;
 use crate::keyring::SessionKeyring;
 use crate::launch::Launch;
@@ -164,6 +165,10 @@ fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Re
         launch: Launch::new(process, plan, keyring, options.preserve_fds)?,
         no_pivot: options.no_pivot,
         state: state.to_oci("creating"),
+        hook_outputs: match plan.hooks.run_in_container() {
+            true => Outputs::open(&plan.hooks)?,
+            false => Outputs::default(),
+        },
     };
     let child = spawn_init(plan, cgroup, &cgroup.join_fds()?, init)?;
 

@@ -42,10 +42,10 @@ pub enum RuntimeError {
     WrongState { action: &'static str, id: String, status: &'static str },
     #[error("the container's state {} is damaged", path.display())]
     DamagedState { path: PathBuf, source: serde_json::Error },
-    #[error("{hook} hook {}", path.display())]
-    Hook { hook: &'static str, path: PathBuf, source: io::Error },
-    #[error("{hook} hook {} {outcome}", path.display())]
-    HookFailed { hook: &'static str, path: PathBuf, outcome: String },
+    #[error("error running {hook} hook #{index}: {}", path.display())]
+    Hook { hook: &'static str, index: usize, path: PathBuf, source: io::Error },
+    #[error("error running {hook} hook #{index}: {} {outcome}", path.display())]
+    HookFailed { hook: &'static str, index: usize, path: PathBuf, outcome: String },
     #[error("the process ended before its program was executed ({0})")]
     Died(String),
     #[error("descriptor {0} is to be preserved, but is not open")]

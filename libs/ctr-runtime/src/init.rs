@@ -4,7 +4,7 @@
 //! It runs in a copy of the runtime's memory. Everything that can be prepared outside has been; what
 //! fails here is reported over the channel as step and errno, and the process ends.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use ctr_sys::process as sys;
 use nix::sys::stat::{Mode, umask};
@@ -13,7 +13,7 @@ use crate::beneath::Root;
 use crate::device;
 use crate::finalise;
 use crate::gate::Gate;
-use crate::hooks;
+use crate::hooks::{self, Outputs, Setting};
 use crate::launch::Launch;
 use crate::plan::{Plan, words};
 use crate::report::{Channel, InitFailure, Message, Step, StepResult};
@@ -35,6 +35,7 @@ pub(crate) struct Init<'a> {
     pub(crate) no_pivot: bool,
     /// The state that hooks get, but for its status and pid.
     pub(crate) state: serde_json::Value,
+    pub(crate) hook_outputs: Outputs,
 }
 
 impl Init<'_> {
@@ -58,6 +59,7 @@ impl Init<'_> {
         all.extend(self.console_socket.iter().map(AsRawFd::as_raw_fd));
         all.extend(self.join.iter().map(|(_, fd)| fd.as_raw_fd()));
         all.extend(self.launch.descriptors());
+        all.extend(self.hook_outputs.descriptors());
         all.extend(self.prepared.binds.iter().flatten().map(AsRawFd::as_raw_fd));
         all
     }
@@ -69,17 +71,19 @@ impl Init<'_> {
         }
         self.enter_namespaces()?;
         nix::unistd::setsid().step("begin a session")?;
-        if self.plan.hooks.wait_in_runtime() {
-            self.channel.send(&Message::WantsHooks).step("ask for the hooks")?;
-            self.await_go()?;
-        }
         // What is made in the root has the modes that it should have.
         let inherited_umask = umask(Mode::empty());
         let root = self.mount_everything()?;
         // As runc: a working directory that the image lacks is made. A failure is chdir's to report.
         let _ = Root(root.as_fd()).make_dir(&self.launch.process.cwd);
         umask(inherited_umask);
-        hooks::run_in_container("createContainer", &self.plan.hooks.create_container, &self.state)?;
+        if self.plan.hooks.wait_in_runtime() {
+            self.channel.send(&Message::WantsHooks).step("ask for the hooks")?;
+            self.await_go()?;
+        }
+        // After those hooks, which may have made the interface that one of them belongs to.
+        self.set_kernel_parameters()?;
+        self.run_create_hooks(root.as_fd())?;
         match self.no_pivot {
             false => rootfs::enter(root.as_fd())?,
             true => rootfs::enter_without_pivot(root.as_fd())?,
@@ -94,7 +98,8 @@ impl Init<'_> {
             }
         }
         self.gate.wait()?;
-        hooks::run_in_container("startContainer", &self.plan.hooks.start_container, &self.state)?;
+        let setting = self.hook_setting("startContainer");
+        hooks::run_in_container(setting, &self.plan.hooks.start_container, &self.state, "created")?;
         self.launch.execute(&self.channel)
     }
 
@@ -120,6 +125,10 @@ impl Init<'_> {
         if let Some(domainname) = &self.plan.domainname {
             ctr_sys::process::set_domainname(domainname).step("set the domain name")?;
         }
+        Ok(())
+    }
+
+    fn set_kernel_parameters(&self) -> StepResult<()> {
         // The host's /proc shows each process the values of its own namespaces, and no container can
         // put anything in its way (CVE-2025-52881).
         for sysctl in &self.plan.sysctl {
@@ -127,6 +136,21 @@ impl Init<'_> {
             std::fs::write(&path, value).step_with(|| format!("set sysctl {} to {value:?}", sysctl.path))?;
         }
         Ok(())
+    }
+
+    // They see the host's file systems, and are in the container's root.
+    fn run_create_hooks(&self, root: BorrowedFd<'_>) -> StepResult<()> {
+        let hooks = &self.plan.hooks.create_container;
+        if hooks.is_empty() {
+            return Ok(());
+        }
+        nix::unistd::fchdir(root).step("change into the rootfs")?;
+        let setting = Setting { env: &[], ..self.hook_setting("createContainer") };
+        hooks::run_in_container(setting, hooks, &self.state, "creating")
+    }
+
+    fn hook_setting(&self, name: &'static str) -> Setting<'_> {
+        Setting { name, dir: None, env: &self.launch.process.env, outputs: &self.hook_outputs }
     }
 
     fn mount_everything(&mut self) -> StepResult<OwnedFd> {

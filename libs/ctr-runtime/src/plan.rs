@@ -105,6 +105,9 @@ pub struct Hooks {
     pub start_container: Vec<Hook>,
     pub poststart: Vec<Hook>,
     pub poststop: Vec<Hook>,
+    /// Files that they write to, which crun's annotations name.
+    pub stdout: Option<PathBuf>,
+    pub stderr: Option<PathBuf>,
 }
 
 impl Plan {
@@ -181,6 +184,7 @@ impl Hooks {
             }
             Ok(hooks)
         };
+        let output = |name: &str| spec.annotations().as_ref()?.get(name).map(PathBuf::from);
         #[allow(deprecated)] // prestart: still what NVIDIA's and Docker's hooks use
         let prestart = hooks.prestart();
         Ok(Self {
@@ -190,7 +194,14 @@ impl Hooks {
             start_container: checked("startContainer", hooks.start_container())?,
             poststart: checked("poststart", hooks.poststart())?,
             poststop: checked("poststop", hooks.poststop())?,
+            stdout: output("run.oci.hooks.stdout"),
+            stderr: output("run.oci.hooks.stderr"),
         })
+    }
+
+    /// Whether there are some that the container's process runs.
+    pub fn run_in_container(&self) -> bool {
+        !self.create_container.is_empty() || !self.start_container.is_empty()
     }
 
     /// Whether the container's process has to wait for hooks that run outside.

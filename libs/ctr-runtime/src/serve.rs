@@ -41,8 +41,8 @@ pub(crate) fn serve(
             }
             Some(Message::WantsHooks) => {
                 let told = state.to_oci("creating");
-                hooks::run("prestart", &plan.hooks.prestart, &told)?;
-                hooks::run("createRuntime", &plan.hooks.create_runtime, &told)?;
+                hooks::run("prestart", &plan.hooks, &plan.hooks.prestart, &told)?;
+                hooks::run("createRuntime", &plan.hooks, &plan.hooks.create_runtime, &told)?;
                 Message::Go
             }
             Some(Message::WantsLimits) => {

@@ -47,10 +47,10 @@ impl Drop for Undo<'_> {
             let _ = cgroup.signal_all(libc::SIGKILL);
             let _ = cgroup.delete();
         }
+        let _ = self.dir.remove();
         if let Some((_, state)) = &self.child {
             // What the hooks before have made is theirs to take back.
             hooks::run_poststop(self.hooks, state);
         }
-        let _ = self.dir.remove();
     }
 }
