@@ -109,7 +109,7 @@ fn a_deadline_is_scheduled() {
 }
 
 #[test]
-fn the_umask_is_the_configs_or_the_callers() {
+fn further_processes_have_the_umask_of_the_config() {
     need!(Need::Root, Need::Busybox);
     let scene = running(|config| config["process"]["user"]["umask"] = json!(0o77));
     let show = "grep ^Umask: /proc/1/status /proc/self/status";
@@ -119,9 +119,6 @@ fn the_umask_is_the_configs_or_the_callers() {
     );
     assert_eq!(exec_process(&scene, json!({ "user": { "uid": 0, "gid": 0 } }), "umask"), "0077\n");
     scene.delete();
-    let scene = Scene::new("umask");
-    let script = format!("umask 0137; exec ctr-run run --bundle {} {}", text(&scene.bundle), scene.id);
-    assert_eq!(scene.world.sh(&script).run().success().stdout, "0137\n");
 }
 
 #[test]

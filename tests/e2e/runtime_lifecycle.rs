@@ -175,13 +175,15 @@ fn a_working_directory_that_is_missing_is_made() {
 #[test]
 fn the_umask_is_the_configs_or_the_callers() {
     need!(Need::Root, Need::Busybox);
-    let scene = Scene::new("umask").edit(|config| {
-        add_hook(config, "createContainer", "umask >&2");
+    let scene = Scene::new("umask");
+    let hooks = scene.world.dir().join("hooks");
+    let scene = scene.edit(|config| {
+        add_hook(config, "createContainer", &format!("umask > {}", text(&hooks)));
         config["process"]["user"].as_object_mut().unwrap().remove("umask");
     });
     let script = format!("umask 027; exec ctr-run run --bundle {} {}", text(&scene.bundle), scene.id);
     let ran = scene.world.sh(&script).run().success();
-    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("0027\n", "0027\n"));
+    assert_eq!((ran.stdout.as_str(), fs::read_to_string(hooks).unwrap().as_str()), ("0027\n", "0027\n"));
     let scene = scene.edit(|config| config["process"]["user"]["umask"] = json!(0o077));
     assert_eq!(scene.make(&["run"]).run().success().stdout, "0077\n");
 }
