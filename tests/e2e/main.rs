@@ -22,6 +22,7 @@ mod run;
 mod runtime;
 mod runtime_cgroup;
 mod runtime_cli;
+mod runtime_errors;
 mod runtime_exec;
 mod runtime_lifecycle;
 mod runtime_plan;

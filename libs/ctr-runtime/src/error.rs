@@ -18,10 +18,14 @@ pub enum RuntimeError {
     Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error("{action}")]
     Call { action: &'static str, source: io::Error },
-    #[error("no bundle at {}: it has no config.json", .0.display())]
+    #[error("the bundle {} does not exist", .0.display())]
     NoBundle(PathBuf),
+    #[error("no config.json in the bundle {}", .0.display())]
+    NoConfig(PathBuf),
     #[error("{} is not a valid config", path.display())]
     Json { path: PathBuf, source: serde_json::Error },
+    #[error("{} is not a valid config: {member}", path.display())]
+    Member { path: PathBuf, member: String, source: serde_json::Error },
     #[error("{field}: {reason}")]
     Config { field: String, reason: String },
     #[error("{0} is not supported")]
@@ -92,10 +96,12 @@ impl Classify for RuntimeError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Io { source, .. } | Self::Call { source, .. } | Self::Hook { source, .. } => ErrorKind::of_io(source),
-            Self::NoBundle(_) | Self::NotFound(_) => ErrorKind::NotFound,
-            Self::Json { .. } | Self::Config { .. } | Self::InvalidId(_) | Self::DamagedState { .. } => {
-                ErrorKind::Invalid
-            }
+            Self::NoBundle(_) | Self::NoConfig(_) | Self::NotFound(_) => ErrorKind::NotFound,
+            Self::Json { .. }
+            | Self::Member { .. }
+            | Self::Config { .. }
+            | Self::InvalidId(_)
+            | Self::DamagedState { .. } => ErrorKind::Invalid,
             Self::Exists(_)
             | Self::NotRunning(_)
             | Self::ExecInStopped(_)

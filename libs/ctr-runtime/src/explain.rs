@@ -4,13 +4,15 @@
 //! The kernel's answer for a missing interpreter is that the program does not exist, and for another
 //! architecture that its format is wrong. All of it runs inside the container, on the container's files.
 
-use std::ffi::{CStr, CString, OsStr, OsString};
-use std::fs::File;
-use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+mod format;
 
+use std::ffi::{CStr, CString, OsStr};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{AccessFlags, access};
 
 use crate::launch::variable;
@@ -50,45 +52,94 @@ pub(crate) fn find_program(name: &CStr, env: &[CString]) -> Result<CString, Init
 
 // Why a path is no program, if it is none.
 fn refusal(path: &Path) -> Option<(u8, String)> {
-    match std::fs::metadata(path) {
+    let metadata = match std::fs::metadata(path) {
+        Ok(metadata) => metadata,
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-            Some((NOT_FOUND, "stat: no such file or directory".to_owned()))
+            let dangling = std::fs::read_link(path).ok();
+            let why = dangling.map(|target| format!(": it is a symbolic link to {}", target.display()));
+            return Some((NOT_FOUND, format!("stat: no such file or directory{}", why.unwrap_or_default())));
         }
-        Err(error) => Some((NOT_EXECUTABLE, format!("stat: {}", lower(&error)))),
-        Ok(metadata) if metadata.is_dir() => Some((NOT_EXECUTABLE, "is a directory".to_owned())),
-        Ok(metadata) if metadata.mode() & 0o111 == 0 || access(path, AccessFlags::X_OK).is_err() => {
-            Some((NOT_EXECUTABLE, "permission denied".to_owned()))
-        }
-        Ok(_) => None,
-    }
+        Err(error) => return Some((NOT_EXECUTABLE, format!("stat: {}", lower(&error)))),
+    };
+    let why = if metadata.is_dir() {
+        "is a directory".to_owned()
+    } else if metadata.mode() & 0o111 == 0 {
+        format!("permission denied: it is not executable (mode {:04o})", metadata.mode() & 0o7777)
+    } else if access(path, AccessFlags::X_OK).is_ok() {
+        return None;
+    } else if is_on_noexec(path) {
+        "permission denied: it is on a mount with noexec".to_owned()
+    } else {
+        let (mode, owner, group) = (metadata.mode() & 0o7777, metadata.uid(), metadata.gid());
+        let user = nix::unistd::geteuid();
+        format!("permission denied: user {user} may not execute it (mode {mode:04o}, owner {owner}:{group})")
+    };
+    Some((NOT_EXECUTABLE, why))
+}
+
+fn is_on_noexec(path: &Path) -> bool {
+    statvfs(path).is_ok_and(|fs| fs.flags().contains(FsFlags::ST_NOEXEC))
 }
 
 /// What an execve that failed means.
 pub(crate) fn exec_failure(program: &CStr, error: &io::Error) -> InitFailure {
     let path = Path::new(OsStr::from_bytes(program.to_bytes()));
-    let shown = program.to_string_lossy();
-    match error.raw_os_error() {
-        Some(libc::ENOENT) => match interpreter(path) {
-            Some(missing) if std::fs::metadata(&missing).is_err() => {
-                let why = format!("not found in the container (its interpreter {} is missing)", missing.display());
-                failure(&shown, NOT_FOUND, &format!("no such file or directory: {why}"))
+    let (status, why) = match error.raw_os_error() {
+        Some(libc::ENOENT) => (NOT_FOUND, format!("no such file or directory{}", missing_interpreter(path))),
+        Some(libc::ENOEXEC) => (NOT_EXECUTABLE, format!("exec format error: {}", wrong_format(path))),
+        Some(libc::EACCES) => (NOT_EXECUTABLE, denial(path)),
+        Some(libc::ETXTBSY) => (NOT_EXECUTABLE, format!("{}: somebody has it open for writing", lower(error))),
+        Some(libc::E2BIG) => (NOT_EXECUTABLE, format!("{}: the arguments or the environment", lower(error))),
+        _ => (NOT_EXECUTABLE, lower(error)),
+    };
+    failure(&program.to_string_lossy(), status, &why)
+}
+
+// The program itself was there a moment ago.
+fn missing_interpreter(path: &Path) -> String {
+    let Some(interpreter) = format::interpreter(path) else { return String::new() };
+    match (interpreter.as_os_str().as_bytes().strip_suffix(b"\r"), std::fs::metadata(&interpreter)) {
+        (Some(name), Err(_)) => {
+            let name = String::from_utf8_lossy(name);
+            format!(": its #! line ends with a carriage return, so it asks for an interpreter {name:?} followed by one")
+        }
+        (None, Err(_)) => {
+            format!(": not found in the container (its interpreter {} is missing)", interpreter.display())
+        }
+        (_, Ok(_)) => match format::interpreter(&interpreter).filter(|next| std::fs::metadata(next).is_err()) {
+            Some(next) => {
+                let (first, next) = (interpreter.display(), next.display());
+                format!(": not found in the container (its interpreter {first} needs {next}, which is missing)")
             }
-            _ => failure(&shown, NOT_FOUND, "no such file or directory"),
+            None => String::new(),
         },
-        Some(libc::ENOEXEC) => {
-            let why = match architecture(path) {
-                Some(other) => format!("exec format error: it is a program for {other}"),
-                None => "exec format error: it is neither a program nor a script with #!".to_owned(),
-            };
-            failure(&shown, NOT_EXECUTABLE, &why)
+    }
+}
+
+fn wrong_format(path: &Path) -> String {
+    let ours = format::architecture(Path::new("/proc/self/exe"));
+    match format::architecture(path) {
+        Some(other) if ours.as_ref() == Some(&other) => {
+            "it is damaged, or for another version of this machine".to_owned()
         }
-        Some(libc::EACCES) => {
-            let noexec = nix::sys::statvfs::statvfs(path)
-                .is_ok_and(|fs| fs.flags().contains(nix::sys::statvfs::FsFlags::ST_NOEXEC));
-            let why = if noexec { "permission denied: it is on a mount with noexec" } else { "permission denied" };
-            failure(&shown, NOT_EXECUTABLE, why)
-        }
-        _ => failure(&shown, NOT_EXECUTABLE, &lower(error)),
+        Some(other) => format!(
+            "it is a program for {other}{}",
+            ours.map(|own| format!(", and this machine is {own}")).unwrap_or_default()
+        ),
+        None if std::fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0) => "it is empty".to_owned(),
+        None => "it is neither a program nor a script with #!".to_owned(),
+    }
+}
+
+// It was found to be executable, so it is the mount's fault, or that of what interprets it.
+fn denial(path: &Path) -> String {
+    if is_on_noexec(path) {
+        return "permission denied: it is on a mount with noexec".to_owned();
+    }
+    let interpreter = format::interpreter(path);
+    match interpreter.and_then(|interpreter| refusal(&interpreter).map(|(_, why)| (interpreter, why))) {
+        Some((interpreter, why)) => format!("permission denied: its interpreter {}: {why}", interpreter.display()),
+        None => "permission denied".to_owned(),
     }
 }
 
@@ -105,94 +156,10 @@ fn c_path(path: &Path) -> CString {
     CString::new(path.as_os_str().as_bytes()).expect("made of C strings")
 }
 
-// The interpreter that a script or an ELF file asks for.
-fn interpreter(path: &Path) -> Option<PathBuf> {
-    let file = File::open(path).ok()?;
-    let mut head = [0; 4096];
-    let n = file.read_at(&mut head, 0).ok()?;
-    let head = &head[..n];
-    if let Some(line) = head.strip_prefix(b"#!") {
-        let line = line.split(|b| *b == b'\n').next()?.trim_ascii();
-        let name = line.split(|b| b.is_ascii_whitespace()).next()?;
-        return Some(PathBuf::from(OsString::from_vec(name.to_vec())));
-    }
-    const PT_INTERP: u32 = 3;
-    let headers = ElfHeaders::read(head)?;
-    for i in 0..headers.count.min(64) {
-        let at = headers.offset.checked_add(i.checked_mul(headers.size)?)?;
-        let mut entry = [0; 56];
-        file.read_exact_at(&mut entry[..headers.size.min(56) as usize], at).ok()?;
-        if u32::from_le_bytes(entry[..4].try_into().ok()?) == PT_INTERP {
-            let (offset, size) = match headers.wide {
-                true => (u64_at(&entry, 8)?, u64_at(&entry, 32)?),
-                false => (u32_at(&entry, 4)?.into(), u32_at(&entry, 16)?.into()),
-            };
-            let mut name = vec![0; size.min(4096) as usize];
-            file.read_exact_at(&mut name, offset).ok()?;
-            name.truncate(name.iter().position(|b| *b == 0)?);
-            return Some(PathBuf::from(OsString::from_vec(name)));
-        }
-    }
-    None
-}
-
-struct ElfHeaders {
-    wide: bool,
-    offset: u64,
-    size: u64,
-    count: u64,
-}
-
-impl ElfHeaders {
-    fn read(head: &[u8]) -> Option<Self> {
-        const LITTLE_ENDIAN: u8 = 1;
-        if !head.starts_with(b"\x7fELF") || *head.get(5)? != LITTLE_ENDIAN {
-            return None;
-        }
-        let wide = *head.get(4)? == 2;
-        let (offset, size, count) = match wide {
-            true => (u64_at(head, 32)?, u16_at(head, 54)?, u16_at(head, 56)?),
-            false => (u32_at(head, 28)?.into(), u16_at(head, 42)?, u16_at(head, 44)?),
-        };
-        (size >= 32).then_some(Self { wide, offset, size: size.into(), count: count.into() })
-    }
-}
-
-// The architecture of an ELF file that is not this machine's.
-fn architecture(path: &Path) -> Option<String> {
-    let mut head = [0; 20];
-    File::open(path).ok()?.read_exact_at(&mut head, 0).ok()?;
-    if !head.starts_with(b"\x7fELF") {
-        return None;
-    }
-    Some(match u16_at(&head, 18)? {
-        3 => "x86".to_owned(),
-        20 | 21 => "PowerPC".to_owned(),
-        22 => "s390x".to_owned(),
-        40 => "32-bit ARM".to_owned(),
-        62 => "x86-64".to_owned(),
-        183 => "64-bit ARM".to_owned(),
-        243 => "RISC-V".to_owned(),
-        258 => "LoongArch".to_owned(),
-        other => format!("another architecture (ELF machine {other})"),
-    })
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::PathBuf;
 
     fn scratch(name: &str, content: &[u8], mode: u32) -> PathBuf {
         use std::os::unix::fs::PermissionsExt;
@@ -216,10 +183,24 @@ mod tests {
     }
 
     #[test]
-    fn the_interpreter_of_an_elf_file_is_found() {
-        let shell = std::fs::canonicalize("/bin/sh").unwrap();
-        let interpreter = interpreter(&shell).unwrap();
-        assert!(interpreter.to_string_lossy().contains("ld"), "{interpreter:?}");
+    fn a_carriage_return_is_told() {
+        let path = scratch("windows", b"#!/bin/sh\r\ntrue\r\n", 0o755);
+        let failure = failed(&path, libc::ENOENT);
+        assert!(failure.step.contains("\"/bin/sh\"") && failure.step.contains("carriage return"), "{failure}");
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn an_interpreter_that_cannot_be_executed_is_told() {
+        let interpreter = scratch("interpreter", b"x", 0o644);
+        let path = scratch("denied", format!("#!{}\n", interpreter.display()).as_bytes(), 0o755);
+        let failure = failed(&path, libc::EACCES);
+        let shown =
+            format!("its interpreter {}: permission denied: it is not executable (mode 0644)", interpreter.display());
+        assert!(failure.step.contains(&shown), "{failure}");
+        assert_eq!(failure.exec_status, 126);
+        std::fs::remove_file(path).unwrap();
+        std::fs::remove_file(interpreter).unwrap();
     }
 
     #[test]

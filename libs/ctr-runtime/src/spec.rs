@@ -4,6 +4,8 @@
 //! `oci-spec` is stricter than runc's decoder in a few places; those are put right in the JSON before
 //! it sees it. What is unknown is ignored, what is invalid is refused (runtime-spec, "Extensibility").
 
+mod place;
+
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -83,7 +85,11 @@ pub fn complete_process(process: &mut Process, first: &Process) {
 fn read(path: &Path) -> Result<Vec<u8>, RuntimeError> {
     let missing = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound if path.file_name().is_some_and(|name| name == "config.json") => {
-            RuntimeError::NoBundle(path.parent().unwrap_or(path).to_owned())
+            let bundle = path.parent().unwrap_or(path);
+            match bundle.exists() {
+                true => RuntimeError::NoConfig(bundle.to_owned()),
+                false => RuntimeError::NoBundle(bundle.to_owned()),
+            }
         }
         _ => RuntimeError::io("open", path)(error),
     };
@@ -103,9 +109,28 @@ fn parse<T: DeserializeOwned>(
 ) -> Result<T, RuntimeError> {
     let invalid = |source| RuntimeError::Json { path: path.to_owned(), source };
     let mut value: Value = serde_json::from_slice(bytes).map_err(invalid)?;
+    if !value.is_object() {
+        return Err(RuntimeError::config(path.display().to_string(), "it is not a JSON object"));
+    }
     drop_nulls(&mut value);
     normalise(&mut value)?;
-    serde_json::from_value(value).map_err(|source| name_the_word(bytes, &source).unwrap_or_else(|| invalid(source)))
+    serde_json::from_value(value)
+        .map_err(|source| name_the_word(bytes, &source).unwrap_or_else(|| locate::<T>(bytes, path, source)))
+}
+
+// What was put right has no lines any more; the text itself is decoded once more to find the place.
+fn locate<T: DeserializeOwned>(bytes: &[u8], path: &Path, source: serde_json::Error) -> RuntimeError {
+    let place = |error: &serde_json::Error| format!(" at line {} column {}", error.line(), error.column());
+    match serde_json::from_slice::<T>(bytes) {
+        Err(error) if error.to_string() == source.to_string() + &place(&error) => {
+            let member = place::member_at(bytes, error.line(), error.column());
+            match member.is_empty() {
+                true => RuntimeError::Json { path: path.to_owned(), source: error },
+                false => RuntimeError::Member { path: path.to_owned(), member, source: error },
+            }
+        }
+        _ => RuntimeError::Json { path: path.to_owned(), source },
+    }
 }
 
 // The decoder tells an unknown word but not where it stands.
