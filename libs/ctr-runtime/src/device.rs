@@ -119,15 +119,18 @@ pub(crate) struct Console {
 /// Opens a terminal in the container's own devpts and gives its slave to the container's user.
 pub(crate) fn open_console(root: Root<'_>, uid: u32) -> StepResult<Console> {
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY;
-    let master = root.open(Path::new("dev/pts/ptmx"), flags).step("open the container's /dev/pts/ptmx")?;
+    let master = root.open_plain(Path::new("dev/pts/ptmx"), flags).step("open the container's /dev/pts/ptmx")?;
     let slave = ctr_sys::terminal::open_slave(master.as_fd()).step("open the slave of the container's terminal")?;
     fchown(&slave, Some(Uid::from_raw(uid)), None).step("give the terminal to the container's user")?;
     Ok(Console { master, slave })
 }
 
-/// Puts the terminal at /dev/console.
+/// Puts the terminal at /dev/console. An image that has a link there would have it mounted over whatever it
+/// likes (CVE-2025-52565).
 pub(crate) fn mount_console(root: Root<'_>, slave: BorrowedFd<'_>) -> StepResult<()> {
-    let target = root.make_file(Path::new("dev/console")).step("make /dev/console")?;
+    let path = Path::new("dev/console");
+    root.make_file(path).step("make /dev/console")?;
+    let target = root.open_plain(path, OFlag::O_PATH).step("open /dev/console")?;
     let tree = mount::clone_tree(slave, Path::new(""), false).step("bind the terminal")?;
     mount::move_mount(tree.as_fd(), target.as_fd()).step("mount /dev/console")
 }
