@@ -4,6 +4,7 @@
 //! `oci-spec` is stricter than runc's decoder in a few places; those are put right in the JSON before
 //! it sees it. What is unknown is ignored, what is invalid is refused (runtime-spec, "Extensibility").
 
+mod apart;
 mod place;
 
 use std::fs::File;
@@ -41,11 +42,27 @@ pub fn load(path: &Path) -> Result<Config, RuntimeError> {
 impl Config {
     /// Understands the content of a config.json; `path` is what errors name.
     pub fn parse(bytes: Vec<u8>, path: &Path) -> Result<Self, RuntimeError> {
-        let mut warnings = Vec::new();
-        let spec: Spec = parse(&bytes, path, |value| normalise_spec(value, &mut warnings))?;
+        let (spec, warnings) = parse_spec(&bytes, path)?;
         check_version(&spec)?;
         Ok(Self { spec, bytes, warnings })
     }
+}
+
+fn parse_spec(bytes: &[u8], path: &Path) -> Result<(Spec, Vec<String>), RuntimeError> {
+    let parse = |bytes: &[u8]| {
+        let mut warnings = Vec::new();
+        let spec: Spec = parse(bytes, path, |value| normalise_spec(value, &mut warnings))?;
+        Ok((spec, warnings))
+    };
+    if let Some((rest, seccomp)) = apart::take_seccomp(bytes)
+        && let Ok((mut spec, warnings)) = parse(&rest)
+        && let Some(linux) = spec.linux_mut()
+    {
+        linux.set_seccomp(Some(seccomp));
+        return Ok((spec, warnings));
+    }
+    // What is wrong is told with its place in the whole.
+    parse(bytes)
 }
 
 /// Reads a `process` object, as `exec --process` is given one.
@@ -94,7 +111,8 @@ fn read(path: &Path) -> Result<Vec<u8>, RuntimeError> {
         _ => RuntimeError::io("open", path)(error),
     };
     let file = File::open(path).map_err(missing)?;
-    let mut bytes = Vec::new();
+    // Two reads for nearly all there are.
+    let mut bytes = Vec::with_capacity(32 << 10);
     file.take(MAX_SIZE + 1).read_to_end(&mut bytes).map_err(RuntimeError::io("read", path))?;
     match bytes.len() as u64 > MAX_SIZE {
         true => Err(RuntimeError::config(path.display().to_string(), "larger than 16 MiB")),
