@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::cgroup::{Cgroup, CgroupError};
 use crate::create::{self, CreateOptions, Opening};
-use crate::plan::{Caller, Hooks, NamespacePlan, Plan};
+use crate::plan::{Caller, Plan};
 use crate::state::{self, ContainerDir, State};
 use crate::{RuntimeError, gate, hooks, spec};
 
@@ -85,7 +85,6 @@ impl Container {
     pub fn start(&self) -> Result<(), RuntimeError> {
         let (lock, container) = self.locked()?;
         container.require("start", &[TaskStatus::Created])?;
-        let hooks = Hooks::new(&container.config()?)?;
         match gate::open(container.dir.path()) {
             Ok(Ok(())) => {}
             Ok(Err(failure)) => return Err(failure.into()),
@@ -95,11 +94,12 @@ impl Container {
             Err(error) => return Err(RuntimeError::call("open the container's gate")(error)),
         }
         drop(lock);
-        container.run_poststart(&hooks)
+        container.run_poststart()
     }
 
     /// Runs the hooks that come after the program was executed; if one fails the container is stopped.
-    pub(crate) fn run_poststart(&self, hooks: &Hooks) -> Result<(), RuntimeError> {
+    pub(crate) fn run_poststart(&self) -> Result<(), RuntimeError> {
+        let hooks = &self.state.hooks;
         hooks::run("poststart", hooks, &hooks.poststart, &self.state.to_oci("running")).inspect_err(|_| {
             let _ = self.kill_everything();
         })
@@ -118,7 +118,7 @@ impl Container {
         }
         // Without a pid namespace of its own the rest would survive its first process.
         let pidfd = self.pidfd()?.ok_or_else(|| RuntimeError::NotRunning(self.state.id.clone()))?;
-        if signal == libc::SIGKILL && self.shares_pids()? && !self.cgroup().is_none() {
+        if signal == libc::SIGKILL && self.state.shares_pids && !self.cgroup().is_none() {
             return Ok(self.cgroup().signal_all(signal)?);
         }
         self.send(&pidfd, signal)?;
@@ -196,9 +196,8 @@ impl Container {
         if self.state.cgroup_is_made || self.cgroup().pids()?.is_empty() {
             self.cgroup().delete()?;
         }
-        let hooks = self.config().and_then(|spec| Hooks::new(&spec)).unwrap_or_default();
         self.dir.remove()?;
-        hooks::run_poststop(&hooks, &self.state);
+        hooks::run_poststop(&self.state);
         Ok(())
     }
 
@@ -230,12 +229,6 @@ impl Container {
     /// The plan of the container, made anew from the config that it was created with.
     pub(crate) fn plan(&self) -> Result<Plan, RuntimeError> {
         Plan::new(&self.state.id, &self.state.bundle, &self.config()?, Caller::this(self.state.cgroup_manager))
-    }
-
-    fn shares_pids(&self) -> Result<bool, RuntimeError> {
-        let spec = self.config()?;
-        let linux = spec.linux().as_ref();
-        Ok(!linux.map(NamespacePlan::new).transpose()?.is_some_and(|plan| plan.is_private(libc::CLONE_NEWPID)))
     }
 
     fn require(&self, action: &'static str, wanted: &[TaskStatus]) -> Result<(), RuntimeError> {

@@ -21,7 +21,7 @@ use crate::init::Init;
 use crate::keyring::SessionKeyring;
 use crate::launch::Launch;
 use crate::pidfd_socket::{PidfdSocket, Role};
-use crate::plan::{Caller, CpuAffinity, Hooks, MountKind, Plan, ProcessPlan, Sysctl};
+use crate::plan::{Caller, CpuAffinity, MountKind, Plan, ProcessPlan, Sysctl};
 use crate::report::{Channel, Message};
 use crate::rootfs::{CgroupMount, Prepared};
 use crate::spec::{self, Config};
@@ -68,7 +68,6 @@ pub(crate) enum Opening {
 pub(crate) struct Made {
     pub(crate) container: Container,
     pub(crate) child: Child,
-    pub(crate) hooks: Hooks,
     /// The master of its terminal, if it has one and no socket wanted it.
     pub(crate) terminal: Option<OwnedFd>,
 }
@@ -102,14 +101,14 @@ pub(crate) fn make(root: &Path, id: &str, options: &CreateOptions, opening: Open
     process.exec_cpu_affinity = CpuAffinity::default();
     check_terminal(process.terminal, options, opening)?;
     let dir = ContainerDir::claim(root, id)?;
-    let mut undo = Undo::new(&dir, &plan.hooks);
+    let mut undo = Undo::new(&dir);
     let making = Making { dir: &dir, plan: &plan, config: &config, layers: &layers, options, opening };
     let terminal = make_in(&making, process, &mut undo)?;
     let (child, state) = undo.keep();
     for warning in config.warnings {
         eprintln!("{warning}");
     }
-    Ok(Made { container: Container::new(dir, state), child, hooks: plan.hooks, terminal })
+    Ok(Made { container: Container::new(dir, state), child, terminal })
 }
 
 /// What a container is made of.
@@ -208,6 +207,8 @@ fn new_state(making: &Making<'_>, cgroup: Cgroup) -> State {
         cgroup_is_made: false,
         cgroup_manager: options.cgroup_manager,
         no_new_keyring: options.no_new_keyring,
+        shares_pids: !plan.namespaces.is_private(libc::CLONE_NEWPID),
+        hooks: plan.hooks.clone(),
     }
 }
 

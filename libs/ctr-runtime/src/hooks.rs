@@ -69,13 +69,14 @@ pub(crate) fn run(name: &'static str, all: &Hooks, hooks: &[Hook], state: &Value
 
 /// Runs the hooks that come when a container is gone. Their failure is no reason to keep it (runtime-spec,
 /// "Lifecycle", step 13).
-pub(crate) fn run_poststop(hooks: &Hooks, state: &State) {
-    let mut state = state.to_oci("stopped");
-    if let Some(object) = state.as_object_mut() {
+pub(crate) fn run_poststop(state: &State) {
+    let hooks = &state.hooks;
+    let mut told = state.to_oci("stopped");
+    if let Some(object) = told.as_object_mut() {
         object.remove("pid");
     }
     for hook in &hooks.poststop {
-        if let Err(error) = run("poststop", hooks, std::slice::from_ref(hook), &state) {
+        if let Err(error) = run("poststop", hooks, std::slice::from_ref(hook), &told) {
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
             eprintln!("{error}{cause}");
         }

@@ -16,7 +16,7 @@ pub(crate) mod words;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Hook, Linux, LinuxPersonality, LinuxPersonalityDomain, Spec};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::RuntimeError;
 use crate::cgroup::{CgroupPlan, Manager, PlanOptions};
@@ -95,8 +95,8 @@ pub struct RootfsPlan {
 }
 
 /// The hooks, in the order of the runtime-spec.
-#[derive(Clone, Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[allow(missing_docs)]
 pub struct Hooks {
     pub prestart: Vec<Hook>,

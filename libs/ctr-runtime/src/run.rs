@@ -37,7 +37,7 @@ pub struct RunOptions {
 pub fn run(root: &Path, id: &str, options: &RunOptions, started: impl FnOnce(&Container)) -> Result<u8, RuntimeError> {
     if options.detach {
         let made = create::make(root, id, &options.create, Opening::Detached)?;
-        made.container.run_poststart(&made.hooks).inspect_err(|_| drop(made.container.delete(true)))?;
+        made.container.run_poststart().inspect_err(|_| drop(made.container.delete(true)))?;
         started(&made.container);
         return Ok(0);
     }
@@ -47,7 +47,7 @@ pub fn run(root: &Path, id: &str, options: &RunOptions, started: impl FnOnce(&Co
     // Blocked before the process exists, so that none is lost between its start and the loop below.
     let signals = Signals::block()?;
     let made = create::make(root, id, &options.create, Opening::Foreground)?;
-    let outcome = made.container.run_poststart(&made.hooks).and_then(|()| {
+    let outcome = made.container.run_poststart().and_then(|()| {
         started(&made.container);
         let proxy = made.terminal.map(Proxy::start).transpose().map_err(RuntimeError::call("use the terminal"))?;
         supervise(&made.child, &signals, proxy)

@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 use crate::RuntimeError;
 use crate::cgroup::{Cgroup, Manager};
 use crate::gate;
+use crate::plan::Hooks;
 
 /// What is recorded of a container.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -53,6 +54,12 @@ pub struct State {
     /// Whether its processes keep their callers' session keyrings.
     #[serde(default)]
     pub no_new_keyring: bool,
+    /// Whether its pid namespace is another's too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shares_pids: bool,
+    /// Those of the config: some are yet to come.
+    #[serde(default)]
+    pub hooks: Hooks,
 }
 
 impl State {

@@ -7,14 +7,12 @@ use ctr_sys::process::{Child, pidfd_send_signal};
 
 use crate::cgroup::Cgroup;
 use crate::hooks;
-use crate::plan::Hooks;
 use crate::state::{ContainerDir, State};
 
 /// What there is of a container so far; dropped before [`keep`](Self::keep), nothing of it is left.
 #[derive(Debug)]
 pub(crate) struct Undo<'a> {
     dir: &'a ContainerDir,
-    hooks: &'a Hooks,
     pub(crate) cgroup: Option<Cgroup>,
     /// The process, and what is recorded of it.
     pub(crate) child: Option<(Child, State)>,
@@ -23,8 +21,8 @@ pub(crate) struct Undo<'a> {
 
 impl<'a> Undo<'a> {
     /// Nothing but a directory.
-    pub(crate) fn new(dir: &'a ContainerDir, hooks: &'a Hooks) -> Self {
-        Self { dir, hooks, cgroup: None, child: None, done: false }
+    pub(crate) fn new(dir: &'a ContainerDir) -> Self {
+        Self { dir, cgroup: None, child: None, done: false }
     }
 
     /// All went well.
@@ -50,7 +48,7 @@ impl Drop for Undo<'_> {
         let _ = self.dir.remove();
         if let Some((_, state)) = &self.child {
             // What the hooks before have made is theirs to take back.
-            hooks::run_poststop(self.hooks, state);
+            hooks::run_poststop(state);
         }
     }
 }
