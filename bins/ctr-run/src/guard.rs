@@ -5,6 +5,9 @@
 //! writing. So it is executed once more from a read-only view of its file, which cannot be opened for
 //! writing by any path that leads through it. Nothing is copied, and a file that is on a read-only file
 //! system already needs nothing.
+//!
+//! Nearly always `ctr_sys::early` has done so before the program began. What it left undone is done here:
+//! without the privilege for mounts, or when the command line did not look like it.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -23,10 +26,13 @@ const EXECUTABLE: &str = "/proc/self/exe";
 
 /// Makes sure that this process runs from a file that nobody can write through it.
 pub(crate) fn protect_executable() -> Result<(), Error> {
+    // The name may be that of a descriptor.
+    let _ = nix::sys::prctl::set_name(c"ctr-run");
+    if ctr_sys::early::is_protected() {
+        return Ok(());
+    }
     let own = File::open(EXECUTABLE).unable_to(|| "open the own executable")?;
     if is_protected(&own) {
-        // The name would be that of a descriptor.
-        let _ = nix::sys::prctl::set_name(c"ctr-run");
         return Ok(());
     }
     let protected = read_only_view().or_else(|_| sealed_copy(own)).unable_to(|| "protect the own executable")?;

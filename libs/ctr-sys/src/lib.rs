@@ -7,6 +7,7 @@
 pub mod affinity;
 pub mod bpf;
 pub mod capability;
+pub mod early;
 pub mod inherit;
 pub mod keyring;
 pub mod memory;
