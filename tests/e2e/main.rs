@@ -28,6 +28,7 @@ mod runtime_errors;
 mod runtime_exec;
 mod runtime_lifecycle;
 mod runtime_plan;
+mod runtime_systemd;
 mod runtime_update;
 mod runtime_usage;
 mod sched;

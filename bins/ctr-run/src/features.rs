@@ -23,7 +23,7 @@ pub(crate) fn features() -> Value {
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "capabilities": capabilities,
-            "cgroup": {"v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true},
+            "cgroup": {"v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": true},
             "seccomp": {
                 "enabled": true,
                 "actions": vocabulary::ACTIONS,
@@ -45,7 +45,10 @@ pub(crate) fn features() -> Value {
             "mountExtensions": {"idmap": {"enabled": false}},
             "netDevices": {"enabled": false}
         },
-        "annotations": {"ctr.runtime.version": env!("CARGO_PKG_VERSION")},
-        "potentiallyUnsafeConfigAnnotations": []
+        "annotations": {
+            "ctr.runtime.version": env!("CARGO_PKG_VERSION"),
+            "ctr.runtime.cgroup.managers": "cgroupfs,systemd,disabled"
+        },
+        "potentiallyUnsafeConfigAnnotations": ["org.systemd.property.", "run.oci.systemd.subgroup"]
     })
 }

@@ -4,7 +4,8 @@
 //! Data first: [`plan`] turns config.json into a [`CgroupPlan`]; [`Cgroup::create`] makes the directories,
 //! [`Cgroup::configure`] writes the limits, [`JoinFds`] is how the container's first process gets in. A
 //! [`Cgroup`] is nothing but the paths of its directories, so it is also what a container's state keeps.
-//! What it uses is [`Cgroup::stats`]. The systemd driver is left to others.
+//! What it uses is [`Cgroup::stats`]. With systemd's driver ([`systemd`]) it is made by that, and is a [`Unit`]
+//! as well.
 //!
 //! On the hot path nothing waits for an RCU grace period, which costs more than all else: a process is
 //! born into its v2 cgroup (`CLONE_INTO_CGROUP`) and moves itself into those of v1. Only
@@ -30,12 +31,13 @@ mod remove;
 mod restore;
 mod settings;
 pub mod stats;
+mod systemd;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 pub use below::CgroupBelow;
 pub use device::DevicePolicy;
@@ -47,14 +49,18 @@ pub use oom::OomWatch;
 pub use plan::{CgroupPlan, Manager, Placement, PlanOptions, plan};
 pub use preview::{CgroupPreview, FileValue};
 pub use settings::Setting;
+pub use systemd::{Holder, Unit, UnitPlan};
 
 /// A container's cgroup: its directory in each hierarchy.
 ///
-/// As JSON it is an object from the name of a controller (or `name=…`; empty for v2) to a path.
+/// As JSON it is members of a container's state: `cgroup`, an object from the name of a controller (or
+/// `name=…`; empty for v2) to a path, and `systemdUnit`, if it is one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "BTreeMap<String, PathBuf>", into = "BTreeMap<String, PathBuf>")]
 pub struct Cgroup {
+    #[serde(rename = "cgroup", deserialize_with = "checked")]
     paths: BTreeMap<String, PathBuf>,
+    #[serde(rename = "systemdUnit", default, skip_serializing_if = "Option::is_none")]
+    unit: Option<Unit>,
 }
 
 impl Cgroup {
@@ -88,6 +94,16 @@ impl Cgroup {
         self.v1_path(controller).is_some() || self.v2_path().is_none()
     }
 
+    /// The unit that it is, if it is one of systemd's.
+    pub fn unit(&self) -> Option<&Unit> {
+        self.unit.as_ref()
+    }
+
+    /// Whether there is no hierarchy of v1.
+    fn only_v2(&self) -> bool {
+        self.paths.keys().all(String::is_empty)
+    }
+
     /// Each directory once, v2 first; controllers that are mounted together share one.
     fn directories(&self) -> impl Iterator<Item = (Version, &Path)> {
         let v1: BTreeSet<&Path> = self.paths.iter().filter(|(name, _)| !name.is_empty()).map(|(_, p)| &**p).collect();
@@ -113,8 +129,13 @@ impl TryFrom<BTreeMap<String, PathBuf>> for Cgroup {
                 return Err(CgroupError::Path { path: path.clone(), rule: "it must be absolute and without .." });
             }
         }
-        Ok(Self { paths })
+        Ok(Self { paths, unit: None })
     }
+}
+
+fn checked<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, PathBuf>, D::Error> {
+    let paths = BTreeMap::<String, PathBuf>::deserialize(deserializer)?;
+    Cgroup::try_from(paths).map(|cgroup| cgroup.paths).map_err(serde::de::Error::custom)
 }
 
 #[cfg(test)]

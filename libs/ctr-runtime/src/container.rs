@@ -77,6 +77,9 @@ impl Container {
         object["rootfs"] = self.state.rootfs.display().to_string().into();
         object["created"] = self.state.created.to_string().into();
         let owner = nix::unistd::User::from_uid(self.state.owner.into()).ok().flatten();
+        if let Some(unit) = self.cgroup().unit() {
+            object["systemd-scope"] = unit.name.as_str().into(); // as crun has it
+        }
         object["owner"] = owner.map_or_else(|| self.state.owner.to_string(), |user| user.name).into();
         object
     }

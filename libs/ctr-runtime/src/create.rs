@@ -130,7 +130,8 @@ fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Re
     fs::write(dir.config(), &config.bytes).map_err(RuntimeError::io("write", &dir.config()))?;
     dir.save(&state)?;
 
-    let cgroup = undo.cgroup.insert(Cgroup::create(&hierarchies, &plan.cgroup)?);
+    let (cgroup, holder) = Cgroup::establish(&hierarchies, &plan.cgroup)?;
+    let cgroup = undo.cgroup.insert(cgroup);
     state.cgroup = cgroup.clone();
     state.cgroup_is_made = true;
     dir.save(&state)?;
@@ -170,6 +171,7 @@ fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Re
         },
     };
     let child = spawn_init(plan, cgroup, &cgroup.join_fds()?, init)?;
+    drop(holder);
 
     let pid = child.pid;
     state.pid = pid.as_raw();

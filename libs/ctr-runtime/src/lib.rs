@@ -13,6 +13,7 @@ pub mod cgroup;
 mod container;
 mod copy_up;
 mod create;
+mod dbus;
 mod device;
 mod error;
 mod exec;

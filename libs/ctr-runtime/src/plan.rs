@@ -133,7 +133,12 @@ impl Plan {
             sysctl: Sysctl::plan(linux, &namespaces)?,
             cgroup: crate::cgroup::plan(
                 Some(linux),
-                PlanOptions { id, rootless: caller.rootless, manager: caller.manager },
+                PlanOptions {
+                    id,
+                    rootless: caller.rootless,
+                    manager: caller.manager,
+                    annotations: spec.annotations().as_ref(),
+                },
             )?,
             seccomp: profile.map(crate::seccomp::compile).transpose()?,
             seccomp_receiver: profile.map_or(Ok(None), |profile| Receiver::plan(spec, profile, caller.rootless))?,

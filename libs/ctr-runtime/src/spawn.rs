@@ -8,14 +8,14 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use ctr_sys::process::{Child, Clone3, join_namespaces, pidfd_open, spawn};
+use ctr_sys::process::{Child, Clone3, join_namespaces, pidfd_open, pidfd_send_signal, spawn};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
 use crate::RuntimeError;
-use crate::cgroup::{Cgroup, JoinFds};
+use crate::cgroup::{Cgroup, CgroupError, JoinFds};
 
 /// Namespaces to join at once: a descriptor and the `CLONE_NEW*` of what it stands for.
 pub(crate) type Join<'a> = (BorrowedFd<'a>, i32);
@@ -44,13 +44,21 @@ pub(crate) fn spawn_in(
         }
         main()
     };
-    let Some(target) = pid_namespace else { return spawn(how, joined) };
+    let Some(target) = pid_namespace else { return admit(cgroup, spawn(how, joined)?) };
     // It only concerns children; ours is the only one until it is put back.
     let own = File::open("/proc/self/ns/pid")?;
     join_namespaces(target, libc::CLONE_NEWPID)?;
     let child = spawn(how, joined);
     join_namespaces(own.as_fd(), libc::CLONE_NEWPID)?;
-    child
+    admit(cgroup, child?)
+}
+
+/// Does the parent's part in bringing a new process into its cgroup.
+fn admit(cgroup: &JoinFds, child: Child) -> io::Result<Child> {
+    let Err(error) = cgroup.admit(child.pid) else { return Ok(child) };
+    let _ = pidfd_send_signal(child.pidfd.as_fd(), libc::SIGKILL);
+    waitpid(child.pid, None)?;
+    Err(io::Error::other(error))
 }
 
 /// The same by way of a process that joins all of `join` first, a user namespace among them.
@@ -62,18 +70,22 @@ pub(crate) fn spawn_joined(
 ) -> io::Result<Child> {
     let (mut reader, writer) = pipe()?;
     let how = Clone3 { flags: 0, cgroup: cgroup.v2() };
-    let middle = spawn(how, || {
-        let inner = || {
-            cgroup.join_self().map_err(|failure| io::Error::from(failure.errno))?;
-            for (fd, kinds) in join {
-                join_namespaces(*fd, *kinds)?;
-            }
-            spawn(Clone3 { flags: new | libc::CLONE_PARENT as u64, cgroup: None }, main)
-        };
-        let answer = inner().map(|child| child.pid.as_raw()).unwrap_or_else(|error| -error.raw_os_error().unwrap_or(1));
-        let _ = File::from(writer).write_all(&answer.to_ne_bytes());
-        0
-    })?;
+    let middle = admit(
+        cgroup,
+        spawn(how, || {
+            let inner = || {
+                cgroup.join_self().map_err(|failure| io::Error::from(failure.errno))?;
+                for (fd, kinds) in join {
+                    join_namespaces(*fd, *kinds)?;
+                }
+                spawn(Clone3 { flags: new | libc::CLONE_PARENT as u64, cgroup: None }, main)
+            };
+            let answer =
+                inner().map(|child| child.pid.as_raw()).unwrap_or_else(|error| -error.raw_os_error().unwrap_or(1));
+            let _ = File::from(writer).write_all(&answer.to_ne_bytes());
+            0
+        })?,
+    )?;
     waitpid(middle.pid, None)?;
     let mut answer = [0; 4];
     reader.read_exact(&mut answer)?;
@@ -86,6 +98,10 @@ pub(crate) fn spawn_joined(
 
 /// Why a process could not be made: its cgroup is a reason that clone3 has in common with no other call.
 pub(crate) fn explain(cgroup: &Cgroup, error: io::Error) -> RuntimeError {
+    let error = match error.downcast::<CgroupError>() {
+        Ok(error) => return error.into(),
+        Err(error) => error,
+    };
     match error.raw_os_error() {
         Some(libc::EBUSY | libc::EOPNOTSUPP) => cgroup.explain_clone(&error).into(),
         _ => RuntimeError::call("make a process in the container's namespaces")(error),

@@ -45,6 +45,7 @@ pub struct State {
     pub owner: u32,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    #[serde(flatten)]
     pub cgroup: Cgroup,
     /// Whether the cgroup was made: before that, what is in its place may be another's.
     pub cgroup_is_made: bool,

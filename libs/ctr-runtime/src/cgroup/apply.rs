@@ -18,7 +18,7 @@ impl Cgroup {
         if plan.placement == Placement::Nowhere {
             return Ok(()); // limits were refused; which devices may be used, only a cgroup decides
         }
-        self.apply(&plan.limits)?;
+        self.apply(&plan.limits)?; // systemd has set its share when it made the cgroup
         self.restrict_devices(&plan.devices, plan.rootless)
     }
 
@@ -29,8 +29,14 @@ impl Cgroup {
 
     /// Writes new limits of a container that runs. After a failure the old ones are in force again.
     pub fn update(&self, limits: &Limits) -> Result<(), CgroupError> {
+        let mut limits = limits.clone();
+        if self.unit().is_some() {
+            limits.round_for_systemd();
+        }
         let mut before = Vec::new();
-        self.write_limits(limits, Some(&mut before)).map_err(|error| match restore(before) {
+        let written = self.write_limits(&limits, Some(&mut before));
+        // systemd, which writes the same values once more, does not look first whether that can be.
+        written.and_then(|()| self.update_unit(&limits)).map_err(|error| match restore(before) {
             kept if kept.is_empty() => error,
             kept => CgroupError::NotRestored { files: Files(kept), source: Box::new(error) },
         })

@@ -75,6 +75,10 @@ impl Cgroup {
             paths.push(self.v1_path(controller).ok_or_else(|| CgroupError::Controller(controller.clone()))?);
         }
         let mut fds = JoinFds::default();
+        if let Some(unit) = self.users_unit() {
+            fds.attach = Some(self.attach(unit, below.all.as_deref().unwrap_or(Path::new("")))?);
+            return Ok(fds);
+        }
         for (version, path) in self.directories() {
             let chosen = below.controllers.values().zip(&paths).find(|(_, chosen)| **chosen == path);
             let sub = chosen.map(|(sub, _)| sub).or(below.all.as_ref()).map_or(Path::new(""), PathBuf::as_path);

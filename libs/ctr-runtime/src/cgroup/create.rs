@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::stat::Mode;
-use nix::unistd::mkdir;
+use nix::unistd::{Pid, mkdir};
 
 use super::control::{read_file, write_file};
-use super::hierarchy::{Hierarchy, own_cgroup};
-use super::{Cgroup, CgroupError, CgroupPlan, Hierarchies, Placement, Version, controllers, members};
+use super::hierarchy::{Hierarchy, cgroup_of};
+use super::{Cgroup, CgroupError, CgroupPlan, Hierarchies, Holder, Placement, Version, controllers, members};
 
 /// What a container's use of resources is known by, limited or not, by the names of v2 and of v1.
 const ACCOUNTED: [(&str, &str); 4] = [("cpu", "cpu"), ("io", "blkio"), ("memory", "memory"), ("pids", "pids")];
@@ -19,10 +19,27 @@ impl Cgroup {
     /// The cgroup that [`Cgroup::create`] would make: an intent to record before it does.
     pub fn planned(hierarchies: &Hierarchies, plan: &CgroupPlan) -> Result<Self, CgroupError> {
         let mut cgroup = Self::none();
+        // Where a user's systemd has its units, only that knows.
+        if matches!(&plan.placement, Placement::Unit(unit) if unit.unit.user) {
+            return Ok(cgroup);
+        }
         for hierarchy in hierarchies.iter() {
             cgroup.add(hierarchy, &place(hierarchy, &plan.placement)?);
         }
         Ok(cgroup)
+    }
+
+    /// Makes a container's cgroup, by whomever the plan says, without limits but for those that systemd sets.
+    ///
+    /// A holder is to be kept until the container's first process is in the cgroup.
+    pub fn establish(hierarchies: &Hierarchies, plan: &CgroupPlan) -> Result<(Self, Option<Holder>), CgroupError> {
+        match &plan.placement {
+            Placement::Nowhere => Ok((Self::none(), None)),
+            Placement::Unit(unit) => {
+                Self::in_scope(hierarchies, plan, unit).map(|(cgroup, holder)| (cgroup, Some(holder)))
+            }
+            Placement::Root(_) | Placement::Own(_) => Ok((Self::create(hierarchies, plan)?, None)),
+        }
     }
 
     /// Makes a container's cgroup in every hierarchy, without limits.
@@ -31,32 +48,43 @@ impl Cgroup {
     /// removed when something fails. Where it is optional and the caller may not make it, in some hierarchy or
     /// in all, there is none; a limit that would need it is then an error of [`Cgroup::configure`].
     pub fn create(hierarchies: &Hierarchies, plan: &CgroupPlan) -> Result<Self, CgroupError> {
-        if plan.placement == Placement::Nowhere {
-            return Ok(Self::none());
-        }
+        Self::create_at(hierarchies, |hierarchy| place(hierarchy, &plan.placement), plan.optional, None)
+    }
+
+    /// The same at the directory that `place` names in each hierarchy, where one process may be already.
+    pub(super) fn create_at(
+        hierarchies: &Hierarchies,
+        place: impl Fn(&Hierarchy) -> Result<PathBuf, CgroupError>,
+        optional: bool,
+        tenant: Option<Pid>,
+    ) -> Result<Self, CgroupError> {
         let mut all = Made(Vec::new());
         let mut cgroup = Self::none();
         for hierarchy in hierarchies.iter() {
-            let path = place(hierarchy, &plan.placement)?;
+            let path = place(hierarchy)?;
             let mut made = Made(Vec::new());
-            match prepare(hierarchy, &path, &mut made) {
+            match prepare(hierarchy, &path, tenant, &mut made) {
                 Ok(()) => all.0.append(&mut made.0),
-                Err(error) if plan.optional && error.is_denial() => continue,
+                Err(error) if optional && error.is_denial() => continue,
                 Err(error) => return Err(error),
             }
             cgroup.add(hierarchy, &path);
         }
-        if cgroup.is_none() && !plan.optional {
+        if cgroup.is_none() && !optional {
             return Err(CgroupError::NotMounted);
         }
-        if let Some(path) = cgroup.v2_path() {
-            let absent = |(_, v1): &&(&str, &str)| cgroup.v1_path(v1).is_none();
-            let wanted: Vec<&str> = ACCOUNTED.iter().filter(absent).map(|(v2, _)| *v2).collect();
-            // What cannot be had is no loss, unless a limit needs it, which says so then.
-            controllers::enable(path, &wanted, &mut Vec::new())?;
-        }
+        cgroup.account()?;
         all.0.clear();
         Ok(cgroup)
+    }
+
+    /// Has what the container uses counted, as far as the cgroups above it let it.
+    pub(super) fn account(&self) -> Result<(), CgroupError> {
+        let Some(path) = self.v2_path() else { return Ok(()) };
+        let absent = |(_, v1): &&(&str, &str)| self.v1_path(v1).is_none();
+        let wanted: Vec<&str> = ACCOUNTED.iter().filter(absent).map(|(v2, _)| *v2).collect();
+        // What cannot be had is no loss, unless a limit needs it, which says so then.
+        controllers::enable(path, &wanted, &mut Vec::new()).map(drop)
     }
 
     fn add(&mut self, hierarchy: &Hierarchy, path: &Path) {
@@ -78,9 +106,10 @@ impl Drop for Made {
 fn place(hierarchy: &Hierarchy, placement: &Placement) -> Result<PathBuf, CgroupError> {
     match placement {
         Placement::Root(path) => Ok(hierarchy.mount_point.join(path)),
+        Placement::Unit(unit) => Ok(hierarchy.mount_point.join(unit.path())),
         Placement::Nowhere => Err(CgroupError::NotMounted),
         Placement::Own(path) => {
-            let mut own = own_cgroup(hierarchy)?;
+            let mut own = cgroup_of(Pid::this(), hierarchy)?;
             // The caller's own has a process, the caller, and so no controllers for its children.
             if hierarchy.version() == Version::V2 {
                 own.pop();
@@ -90,15 +119,15 @@ fn place(hierarchy: &Hierarchy, placement: &Placement) -> Result<PathBuf, Cgroup
     }
 }
 
-fn prepare(hierarchy: &Hierarchy, path: &Path, made: &mut Made) -> Result<(), CgroupError> {
-    make(path, &hierarchy.mount_point, made)?;
+fn prepare(hierarchy: &Hierarchy, path: &Path, tenant: Option<Pid>, made: &mut Made) -> Result<(), CgroupError> {
+    make(path, &hierarchy.mount_point, tenant, made)?;
     if hierarchy.names.iter().any(|name| name == "cpuset") {
         fill_cpuset(path)?;
     }
     Ok(())
 }
 
-fn make(path: &Path, mount_point: &Path, made: &mut Made) -> Result<(), CgroupError> {
+fn make(path: &Path, mount_point: &Path, tenant: Option<Pid>, made: &mut Made) -> Result<(), CgroupError> {
     let fail = |path: &Path, errno: Errno| CgroupError::Create { path: path.to_owned(), source: errno.into() };
     // Another container's end may remove a parent between two of our calls; not again and again.
     for _ in 0..10 {
@@ -107,7 +136,7 @@ fn make(path: &Path, mount_point: &Path, made: &mut Made) -> Result<(), CgroupEr
                 made.0.push(path.to_owned());
                 return Ok(());
             }
-            Err(Errno::EEXIST) => return check_unused(path),
+            Err(Errno::EEXIST) => return check_unused(path, tenant),
             Err(Errno::ENOENT) => {}
             Err(errno) => return Err(fail(path, errno)),
         }
@@ -125,9 +154,9 @@ fn make(path: &Path, mount_point: &Path, made: &mut Made) -> Result<(), CgroupEr
 }
 
 /// Somebody else's cgroup, or what a crash has left over.
-fn check_unused(path: &Path) -> Result<(), CgroupError> {
+fn check_unused(path: &Path, tenant: Option<Pid>) -> Result<(), CgroupError> {
     let read = |source| CgroupError::Read { path: path.to_owned(), source };
-    let count = members::pids_in(path)?.len();
+    let count = members::pids_in(path)?.into_iter().filter(|pid| Some(*pid) != tenant).count();
     if count > 0 {
         return Err(CgroupError::NotEmpty { path: path.to_owned(), count });
     }

@@ -8,6 +8,7 @@
 mod exceptions;
 mod program;
 mod restrict;
+mod unit;
 
 use std::fmt;
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use ctr_record::{Classify, ErrorKind};
 
 use super::Version;
+use crate::dbus::DbusError;
 
 /// A failure of cgroups: planning, creating, limiting, joining, removing.
 #[derive(Debug, thiserror::Error)]
@@ -18,8 +19,28 @@ pub enum CgroupError {
     Invalid { field: &'static str, value: String, rule: &'static str },
     #[error("set {field}: cgroup {version} has no such limit")]
     NoCounterpart { field: &'static str, version: Version },
-    #[error("put the container into {path:?} by way of systemd: that cgroup driver is not built in")]
-    Systemd { path: PathBuf },
+    #[error("expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, got {path:?} instead")]
+    UnitPath { path: String },
+    #[error("use {name:?} for the container's unit: {rule}")]
+    UnitName { name: String, rule: &'static str },
+    #[error("use annotation {name}={value}: {rule}")]
+    Annotation { name: String, value: String, rule: &'static str },
+    #[error("cannot use rootless systemd cgroups manager on cgroup v1")]
+    UserUnitOnV1,
+    #[error("ask systemd for the container's cgroup")]
+    Systemd(#[source] DbusError),
+    #[error("start unit {name}")]
+    StartUnit { name: String, source: DbusError },
+    #[error("start unit {name}: systemd's job for it ended with: {result}")]
+    UnitJob { name: String, result: String },
+    #[error("change unit {name}")]
+    ChangeUnit { name: String, source: DbusError },
+    #[error("move a process into unit {name}")]
+    AttachToUnit { name: String, source: DbusError },
+    #[error("use unit {name}: systemd has put its process into cgroup {}", .path.display())]
+    NotInUnit { name: String, path: PathBuf },
+    #[error("make a process for systemd")]
+    Holder { source: io::Error },
     #[error("cannot set limits without cgroups: the cgroup manager is disabled, and linux.resources asks for some")]
     Disabled,
     #[error("find a cgroup hierarchy: none is mounted")]
@@ -132,8 +153,12 @@ impl Classify for CgroupError {
             | Self::Invalid { .. }
             | Self::Below { .. }
             | Self::Controller(_)
-            | Self::UnifiedOnV1 { .. } => ErrorKind::Invalid,
+            | Self::UnifiedOnV1 { .. }
+            | Self::UnitPath { .. }
+            | Self::UnitName { .. }
+            | Self::Annotation { .. } => ErrorKind::Invalid,
             Self::NotRestored { source, .. } => source.kind(),
+            Self::StartUnit { source, .. } if source.is("org.freedesktop.systemd1.UnitExists") => ErrorKind::Conflict,
             Self::NotEmpty { .. }
             | Self::Frozen { .. }
             | Self::InternalProcesses { .. }
@@ -149,10 +174,17 @@ impl Classify for CgroupError {
             | Self::DeviceProgram { source, .. }
             | Self::Watch { source, .. }
             | Self::Signal { source, .. }
+            | Self::Holder { source }
             | Self::Remove { source, .. } => ErrorKind::of_io(source),
             Self::Disabled
             | Self::NoCounterpart { .. }
-            | Self::Systemd { .. }
+            | Self::Systemd(_)
+            | Self::StartUnit { .. }
+            | Self::UnitJob { .. }
+            | Self::ChangeUnit { .. }
+            | Self::AttachToUnit { .. }
+            | Self::NotInUnit { .. }
+            | Self::UserUnitOnV1
             | Self::NotMounted
             | Self::NoCgroup { .. }
             | Self::MissingController { .. }
@@ -168,6 +200,9 @@ impl Classify for CgroupError {
 
     fn hint(&self) -> Option<String> {
         let text = match self {
+            Self::Systemd(DbusError::Connect { .. } | DbusError::NoUserBus) => {
+                "without systemd, use --cgroup-manager cgroupfs"
+            }
             Self::NotMounted => "mount cgroup2 at /sys/fs/cgroup",
             Self::NoCgroup { .. } => "limits need the right to make a cgroup: be root, or have one delegated",
             Self::InternalProcesses { .. } => "move the processes into a child cgroup first",

@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
+use nix::unistd::Pid;
 use serde::Serialize;
 
 use super::{CgroupError, control};
@@ -177,10 +178,10 @@ pub(super) fn is_in_cgroupfs(path: &Path) -> bool {
     is_cgroup(path, Version::V1) || is_cgroup(path, Version::V2)
 }
 
-/// The cgroup that this process is in, by `/proc/self/cgroup`, relative to what the hierarchy's mount shows.
-pub(super) fn own_cgroup(hierarchy: &Hierarchy) -> Result<PathBuf, CgroupError> {
-    let path = Path::new("/proc/self/cgroup");
-    let text = control::read_file(path).map_err(|source| CgroupError::Read { path: path.to_owned(), source })?;
+/// The cgroup that a process is in, by `/proc/PID/cgroup`, relative to what the hierarchy's mount shows.
+pub(super) fn cgroup_of(pid: Pid, hierarchy: &Hierarchy) -> Result<PathBuf, CgroupError> {
+    let path = PathBuf::from(format!("/proc/{pid}/cgroup"));
+    let text = control::read_file(&path).map_err(|source| CgroupError::Read { path, source })?;
     Ok(find_own(&text, hierarchy).unwrap_or_default())
 }
 

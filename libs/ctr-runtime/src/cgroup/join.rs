@@ -7,7 +7,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -15,13 +15,16 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Pid, write};
 
 use super::control::{open_directory, read_file_at, write_file};
-use super::{Cgroup, CgroupError, Version, members};
+use super::systemd::Attach;
+use super::{Cgroup, CgroupError, Unit, Version, members};
 
 /// Open files by which a new process joins a cgroup, whatever it can see of the filesystem by then.
 #[derive(Debug, Default)]
 pub struct JoinFds {
     pub(super) v2: Option<OwnedFd>,
     pub(super) v1: Vec<OwnedFd>,
+    /// By somebody else's hand, and into v2.
+    pub(super) attach: Option<Attach>,
 }
 
 /// Which of the v1 hierarchies was not joined, for [`Cgroup::explain`].
@@ -39,11 +42,15 @@ impl JoinFds {
         self.v2.as_ref().map(AsFd::as_fd)
     }
 
-    /// Moves the calling thread, which must be its process's only one, into the v1 cgroups.
+    /// Moves the calling thread, which must be its process's only one, into the v1 cgroups, or waits until
+    /// [`JoinFds::admit`] has it moved.
     ///
     /// It allocates nothing and takes no lock: a fresh child may call it. A cgroup namespace must be made
     /// after it, or its root is where the process was before.
     pub fn join_self(&self) -> Result<(), JoinFailure> {
+        if let Some(attach) = &self.attach {
+            attach.wait().map_err(|errno| JoinFailure { index: 0, errno })?;
+        }
         for (index, tasks) in self.v1.iter().enumerate() {
             // 0 is the caller, whatever number it has in which pid namespace
             match write(tasks, b"0") {
@@ -53,12 +60,21 @@ impl JoinFds {
         }
         Ok(())
     }
+
+    /// In the parent of a new process: does what that cannot do itself to be where it belongs.
+    pub fn admit(&self, pid: Pid) -> Result<(), CgroupError> {
+        self.attach.as_ref().map_or(Ok(()), |attach| attach.admit(pid))
+    }
 }
 
 impl Cgroup {
     /// Opens what a new process needs to join; fails when the cgroup is gone.
     pub fn join_fds(&self) -> Result<JoinFds, CgroupError> {
         let mut fds = JoinFds::default();
+        if let Some(unit) = self.users_unit() {
+            fds.attach = Some(self.attach(unit, Path::new(""))?);
+            return Ok(fds);
+        }
         for (version, path) in self.directories() {
             let join = |errno: Errno| CgroupError::Join { path: path.to_owned(), source: errno.into() };
             match version {
@@ -70,6 +86,17 @@ impl Cgroup {
             }
         }
         Ok(fds)
+    }
+
+    /// The unit, if it is of a user's systemd: a process is moved there by that.
+    pub(super) fn users_unit(&self) -> Option<&Unit> {
+        self.unit().filter(|unit| unit.user)
+    }
+
+    pub(super) fn attach(&self, unit: &Unit, below: &Path) -> Result<Attach, CgroupError> {
+        let subgroup = unit.subgroup.as_deref().unwrap_or(Path::new(""));
+        // without the slash that joining nothing leaves at the end
+        Attach::new(unit, &subgroup.join(below).components().collect::<PathBuf>())
     }
 
     /// As [`Cgroup::join_fds`], for a further process of a container whose first one is `pid`.

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxNetwork, LinuxResources};
 use serde::Serialize;
 
-use super::{CgroupError, convert};
+use super::{CgroupError, convert, systemd};
 
 /// Resource limits whose values make sense, of a whole configuration or of an update.
 ///
@@ -51,6 +51,11 @@ impl Limits {
     /// Whether there is nothing to limit.
     pub(super) fn is_empty(&self) -> bool {
         self.settings(|_| true).is_ok_and(|settings| settings.is_empty())
+    }
+
+    /// What systemd cannot express is raised to what it can.
+    pub(super) fn round_for_systemd(&mut self) {
+        systemd::round_quota(&mut self.0);
     }
 
     pub(super) fn resources(&self) -> &LinuxResources {

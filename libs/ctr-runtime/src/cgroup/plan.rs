@@ -7,12 +7,14 @@
 //! [`Cgroup::create`]: super::Cgroup::create
 //! [`Cgroup::configure`]: super::Cgroup::configure
 
+use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::Linux;
 use serde::{Deserialize, Serialize};
 
+use super::systemd::{self, UnitPlan};
 use super::{CgroupError, DevicePolicy, Hierarchies, Limits};
 
 /// Who makes a container's cgroup.
@@ -50,10 +52,12 @@ pub struct PlanOptions<'a> {
     pub rootless: bool,
     /// Who is to make it.
     pub manager: Manager,
+    /// Those of the config.
+    pub annotations: Option<&'a HashMap<String, String>>,
 }
 
 /// The cgroup that a container is to have.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CgroupPlan {
     /// Where it is.
@@ -70,13 +74,15 @@ pub struct CgroupPlan {
 }
 
 /// Where a cgroup is, in every hierarchy alike.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Placement {
     /// Below the mount point.
     Root(PathBuf),
     /// Near the cgroup that the caller is in, which is where an ordinary user may have been given a place.
     Own(PathBuf),
+    /// That of a unit of systemd's.
+    Unit(UnitPlan),
     /// Nowhere: there is none.
     Nowhere,
 }
@@ -88,28 +94,38 @@ pub enum Placement {
 /// start near the caller's own cgroup.
 pub fn plan(linux: Option<&Linux>, options: PlanOptions<'_>) -> Result<CgroupPlan, CgroupError> {
     let path = linux.and_then(|linux| linux.cgroups_path().as_deref()).filter(|path| !path.as_os_str().is_empty());
+    let placement = place(path, options)?;
+    let resources = linux.and_then(|linux| linux.resources().as_ref());
+    let mut limits = resources.map_or(Ok(Limits::default()), Limits::from_spec)?;
     if options.manager == Manager::Systemd {
-        return Err(CgroupError::Systemd { path: path.unwrap_or(Path::new(options.id)).to_owned() });
+        limits.round_for_systemd();
+    }
+    let rules = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
+    let devices = DevicePolicy::from_spec(rules)?;
+    let optional = options.rootless && path.is_none() && options.manager == Manager::Cgroupfs;
+    if placement == Placement::Nowhere && !limits.is_empty() {
+        return Err(CgroupError::Disabled);
+    }
+    Ok(CgroupPlan { placement, limits, devices, rootless: options.rootless, optional })
+}
+
+fn place(path: Option<&Path>, options: PlanOptions<'_>) -> Result<Placement, CgroupError> {
+    match options.manager {
+        Manager::Disabled => return Ok(Placement::Nowhere),
+        Manager::Systemd => {
+            return systemd::plan(path, options.id, options.rootless, options.annotations).map(Placement::Unit);
+        }
+        Manager::Cgroupfs => {}
     }
     let relative = match path {
         None => PathBuf::from(format!("ctr-{}", options.id)),
         Some(path) => check_path(path)?,
     };
-    let placement = match path {
-        _ if options.manager == Manager::Disabled => Placement::Nowhere,
+    Ok(match path {
         Some(path) if path.is_absolute() => Placement::Root(relative),
         _ if options.rootless => Placement::Own(relative),
         _ => Placement::Root(relative),
-    };
-    let resources = linux.and_then(|linux| linux.resources().as_ref());
-    let limits = resources.map_or(Ok(Limits::default()), Limits::from_spec)?;
-    let rules = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
-    let devices = DevicePolicy::from_spec(rules)?;
-    let optional = options.rootless && path.is_none();
-    if placement == Placement::Nowhere && !limits.is_empty() {
-        return Err(CgroupError::Disabled);
-    }
-    Ok(CgroupPlan { placement, limits, devices, rootless: options.rootless, optional })
+    })
 }
 
 /// The path without its leading slash, if it leads to a cgroup that is not everybody's.
@@ -151,7 +167,7 @@ mod tests {
 
     fn made(path: Option<&str>, rootless: bool, manager: Manager) -> Result<CgroupPlan, String> {
         let linux = serde_json::from_value(json!({"cgroupsPath": path})).expect("test JSON");
-        let options = PlanOptions { id: "web-1", rootless, manager };
+        let options = PlanOptions { id: "web-1", rootless, manager, annotations: None };
         plan(Some(&linux), options).map_err(|error| error.to_string())
     }
 
@@ -207,10 +223,15 @@ mod tests {
     }
 
     #[test]
-    fn systemd_is_refused_by_name() {
-        let error = planned(Some("system.slice:ctr:web"), false, Manager::Systemd).expect_err("no driver");
-        assert!(error.contains("system.slice:ctr:web") && error.contains("systemd"), "{error}");
-        assert!(planned(None, false, Manager::Systemd).is_err());
+    fn with_systemd_the_path_names_a_unit_and_a_quota_is_rounded() {
+        let linux = json!({"cgroupsPath": "a.slice:p:n", "resources": {"cpu": {"quota": 12345}}});
+        let linux = serde_json::from_value(linux).expect("test JSON");
+        let options = PlanOptions { id: "x", rootless: true, manager: Manager::Systemd, annotations: None };
+        let plan = plan(Some(&linux), options).expect("a plan");
+        let json = serde_json::to_value(&plan).expect("serialisable");
+        assert_eq!((&json["placement"]["unit"]["name"], &json["optional"]), (&json!("p-n.scope"), &json!(false)));
+        assert_eq!(json["limits"]["cpu"]["quota"], 13000);
+        assert!(planned(Some("/x"), false, Manager::Systemd).is_err());
     }
 
     #[test]
@@ -222,7 +243,7 @@ mod tests {
             (json!({"unified": {"memory.high": "1"}}), false),
         ] {
             let linux = serde_json::from_value(json!({"resources": resources})).expect("test JSON");
-            let options = PlanOptions { id: "a", rootless: false, manager: Manager::Disabled };
+            let options = PlanOptions { id: "a", rootless: false, manager: Manager::Disabled, annotations: None };
             assert_eq!(plan(Some(&linux), options).is_ok(), possible, "{resources}");
         }
     }
@@ -241,7 +262,8 @@ mod tests {
         let linux = json!({"cgroupsPath": "/x", "resources": {"pids": {"limit": 5}, "devices": []}});
         let linux = serde_json::from_value(linux).expect("test JSON");
         let plan =
-            plan(Some(&linux), PlanOptions { id: "a", rootless: false, manager: Manager::Cgroupfs }).expect("a plan");
+            plan(Some(&linux), PlanOptions { id: "a", rootless: false, manager: Manager::Cgroupfs, annotations: None })
+                .expect("a plan");
         let json = serde_json::to_value(&plan).expect("serialisable");
         assert_eq!(json["placement"], json!({"root": "x"}));
         assert_eq!(json["limits"], json!({"pids": {"limit": 5}}));

@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What would be written to which control file, for plans that are printed.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{Cgroup, CgroupError, CgroupPlan, DevicePolicy};
+use super::{Cgroup, CgroupError, CgroupPlan, DevicePolicy, Placement, UnitPlan};
 
 /// A container's cgroup as it would be made on this machine.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CgroupPreview {
     /// Its directory in each hierarchy.
-    pub paths: Cgroup,
+    pub paths: BTreeMap<String, PathBuf>,
+    /// The unit that systemd would make it for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<UnitPlan>,
     /// The values, in the order of writing.
     pub files: Vec<FileValue>,
     /// Which devices it may use.
@@ -39,6 +43,10 @@ impl CgroupPreview {
                 value: setting.value,
             });
         }
-        Ok(Self { paths, files, devices: plan.devices.clone() })
+        let unit = match &plan.placement {
+            Placement::Unit(unit) => Some(unit.clone()),
+            _ => None,
+        };
+        Ok(Self { paths: paths.into(), unit, files, devices: plan.devices.clone() })
     }
 }

@@ -25,8 +25,11 @@ impl Cgroup {
     /// is no error, and a failure in one hierarchy does not keep the others from being cleared.
     pub fn delete(&self) -> Result<(), CgroupError> {
         let deadline = Instant::now() + PATIENCE;
+        self.stop_unit();
+        let of_unit = |path| self.unit.as_ref().map_or(path, |unit| unit.directory(path));
         // v2 first: it can wait for the processes without asking again and again
-        let results: Vec<_> = self.directories().map(|(version, path)| remove(version, path, deadline)).collect();
+        let results: Vec<_> =
+            self.directories().map(|(version, path)| remove(version, of_unit(path), deadline)).collect();
         results.into_iter().collect()
     }
 }

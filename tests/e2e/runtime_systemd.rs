@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Containers as scopes of a real systemd, which is booted for the test: in namespaces of its own and in a
+//! cgroup that it takes for the root, so that nothing of the machine's is its business.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ctr_tests::{Need, Tool, World, need};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+use crate::runtime::Scene;
+
+const SYSTEMD: &str = "/usr/lib/systemd/systemd";
+
+/// A systemd with nothing to do, on a cgroup v2 hierarchy.
+struct Systemd {
+    pid: i32,
+    cgroup: PathBuf,
+}
+
+impl Systemd {
+    /// Boots it; `None`, and the test is skipped, where there is no cgroup v2.
+    fn boot(world: &World) -> Option<Self> {
+        let root = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
+        let Some(root) = root.into_iter().find(|root| root.join("cgroup.controllers").exists()) else {
+            ctr_tests::need::skip("cgroup v2 is not mounted");
+            return None;
+        };
+        let cgroup = root.join(world.id("systemd"));
+        fs::create_dir(&cgroup).unwrap();
+        let units = world.dir().join("units");
+        fs::create_dir_all(units.join("none")).unwrap();
+        fs::write(units.join("nothing.target"), "[Unit]\nDefaultDependencies=no\n").unwrap();
+        let socket = world.dir().join("notify");
+        let ready = UnixDatagram::bind(&socket).unwrap();
+        ready.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+        let inside = format!(
+            "mount --make-rprivate / && mount -t proc proc /proc && mount -t tmpfs tmpfs /run &&
+            mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec {SYSTEMD} --system --unit=nothing.target"
+        );
+        let unshare = "unshare --pid --fork --kill-child --mount --cgroup --uts --ipc --net";
+        let script = format!("echo $$ > {}/cgroup.procs && exec {unshare} sh -c '{inside}'", cgroup.display());
+        let booting = world
+            .sh(&script)
+            .env("container", "other")
+            .env("NOTIFY_SOCKET", &socket)
+            .env("SYSTEMD_UNIT_PATH", &units)
+            .env("SYSTEMD_GENERATOR_PATH", units.join("none"))
+            .env("SYSTEMD_LOG_TARGET", "null")
+            .spawn();
+        let children = format!("/proc/{0}/task/{0}/children", booting.pid());
+        let mut message = [0; 4096];
+        loop {
+            let length = ready.recv(&mut message).expect("systemd says that it has booted");
+            if String::from_utf8_lossy(&message[..length]).lines().any(|line| line == "READY=1") {
+                break;
+            }
+        }
+        let pid = fs::read_to_string(children).unwrap().trim().parse().unwrap();
+        // unshare ends when systemd does, and takes nothing with it
+        std::mem::forget(booting);
+        Some(Self { pid, cgroup })
+    }
+
+    /// A program where systemd is.
+    fn inside(&self, tool: Tool) -> Tool {
+        tool.through(&["nsenter", "-t", &self.pid.to_string(), "-m", "-p", "-C", "-i", "-u", "-n", "--"])
+    }
+
+    /// `ctr-run --systemd-cgroup VERB FLAGS --bundle BUNDLE ID` there.
+    fn make(&self, scene: &Scene, verb: &[&str]) -> Tool {
+        self.inside(scene.make(&[&["--systemd-cgroup"], verb].concat())).detaches()
+    }
+
+    /// `ctr-run ARGS` there.
+    fn runtime(&self, scene: &Scene, args: &[&str]) -> Tool {
+        self.inside(scene.runtime(args))
+    }
+
+    /// A property of a unit.
+    fn property(&self, scene: &Scene, unit: &str, name: &str) -> String {
+        let show = scene.world.program("systemctl").args(["show", "--value", "-p", name, unit]);
+        self.inside(show).run().success().stdout.trim().to_owned()
+    }
+
+    /// Whether limits can be set, or only asked for.
+    fn has_controllers(&self) -> bool {
+        fs::read_to_string(self.cgroup.join("cgroup.controllers")).is_ok_and(|text| text.contains("memory"))
+    }
+}
+
+impl Drop for Systemd {
+    fn drop(&mut self) {
+        let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
+        // it takes every process of its pid namespace along
+        while fs::read_to_string(self.cgroup.join("cgroup.events")).is_ok_and(|text| text.contains("populated 1")) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        remove_cgroups(&self.cgroup);
+    }
+}
+
+fn remove_cgroups(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_cgroups(&entry.path());
+        }
+    }
+    let _ = fs::remove_dir(dir);
+}
+
+fn state(scene: &Scene) -> Value {
+    serde_json::from_slice(&fs::read(scene.dir().join("state.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn a_container_is_a_scope_of_systemds() {
+    need!(Need::Root, Need::Busybox, Need::Program("systemctl"));
+    let scene = Scene::new("sleep 1000").edit(|config| {
+        config["linux"]["cgroupsPath"] = json!("");
+        config["linux"]["resources"] = json!({"devices": [{"allow": false, "access": "rwm"}]});
+        config["annotations"]["org.systemd.property.TimeoutStopSec"] = json!("uint64 7");
+        config["annotations"]["org.systemd.property.Documentation"] = json!("['man:ctr(7)']");
+    });
+    let Some(systemd) = Systemd::boot(&scene.world) else { return };
+    systemd.make(&scene, &["run", "--detach"]).run().success();
+    let unit = format!("ctr-{}.scope", scene.id);
+    for (name, value) in [
+        ("ActiveState", "active"),
+        ("Slice", "system.slice"),
+        ("Delegate", "yes"),
+        ("DefaultDependencies", "no"),
+        ("MemoryAccounting", "yes"),
+        ("DevicePolicy", "strict"),
+        ("TimeoutStopUSec", "7s"),
+        ("Documentation", "\"man:ctr(7)\""),
+        ("NeedDaemonReload", "no"),
+        ("Description", &format!("container {}", scene.id)),
+        ("ControlGroup", &format!("/system.slice/{unit}")),
+    ] {
+        assert_eq!(systemd.property(&scene, &unit, name), value, "{name}");
+    }
+    let told = systemd.runtime(&scene, &["state", &scene.id]).run().success().stdout;
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((&told["systemd-scope"], &told["status"]), (&json!(unit), &json!("running")));
+    let saved = state(&scene);
+    assert_eq!((&saved["systemdUnit"]["name"], &saved["cgroupManager"]), (&json!(unit), &json!("systemd")));
+    let procs = systemd.cgroup.join("system.slice").join(&unit).join("cgroup.procs");
+    assert_eq!(fs::read_to_string(&procs).unwrap().lines().count(), 1, "nobody else is there");
+    systemd.runtime(&scene, &["exec", "--detach", &scene.id, "sleep", "1000"]).detaches().run().success();
+    assert_eq!(fs::read_to_string(&procs).unwrap().lines().count(), 2);
+    systemd.runtime(&scene, &["delete", "--force", &scene.id]).run().success();
+    assert_eq!(systemd.property(&scene, &unit, "LoadState"), "not-found");
+    assert!(!procs.parent().unwrap().exists() && !scene.dir().exists());
+}
+
+#[test]
+fn a_failed_unit_gives_way_and_a_live_one_does_not() {
+    need!(Need::Root, Need::Busybox, Need::Program("systemctl"));
+    let mut scene = Scene::new("sleep 1000").edit(|config| {
+        config["linux"]["cgroupsPath"] = json!("a-b.slice:p:x");
+        config["linux"].as_object_mut().unwrap().remove("resources");
+        config["annotations"]["run.oci.systemd.subgroup"] = json!("in/ner");
+        config["annotations"]["org.systemd.property.RuntimeMaxUSec"] = json!("uint64 100000");
+        config["annotations"]["org.systemd.property.TimeoutStopUSec"] = json!("uint64 100000");
+    });
+    let Some(systemd) = Systemd::boot(&scene.world) else { return };
+    assert_eq!(systemd.make(&scene, &["run"]).run().code(), 137, "it is killed when its time is over");
+    scene = scene.edit(|config| {
+        let annotations = config["annotations"].as_object_mut().unwrap();
+        annotations.remove("org.systemd.property.RuntimeMaxUSec");
+    });
+    let unit = "p-x.scope";
+    let path = systemd.cgroup.join("a.slice/a-b.slice").join(unit).join("in/ner");
+    systemd.make(&scene, &["run", "--detach"]).run().success();
+    assert_eq!(fs::read_to_string(path.join("cgroup.procs")).unwrap().lines().count(), 1);
+    assert_eq!(systemd.property(&scene, unit, "Slice"), "a-b.slice");
+    let other = scene.world.dir().join("other");
+    let root = ["--root", other.to_str().unwrap(), "--systemd-cgroup", "run"];
+    let refused = systemd.inside(scene.make(&root)).run();
+    refused.fails(1, &["start unit p-x.scope", "already"]);
+    assert!(path.exists(), "what another has made stays");
+    systemd.runtime(&scene, &["delete", "--force", &scene.id]).run().success();
+    assert!(!path.parent().unwrap().parent().unwrap().exists());
+}
+
+#[test]
+fn limits_are_set_by_systemd_and_in_the_control_files() {
+    need!(Need::Root, Need::Busybox, Need::Program("systemctl"));
+    let scene = Scene::new("sleep 1000").edit(|config| {
+        config["linux"]["cgroupsPath"] = json!(":p:limits");
+        config["linux"]["resources"] = json!({
+            "memory": {"limit": 64 << 20, "reservation": 32 << 20}, "pids": {"limit": 20},
+            "cpu": {"shares": 512, "quota": 12345, "period": 100_000, "cpus": "0"}, "blockIO": {"weight": 500},
+            "unified": {"memory.high": "60000000", "hugetlb.2MB.max": "2097152"}
+        });
+    });
+    let Some(systemd) = Systemd::boot(&scene.world) else { return };
+    if !systemd.has_controllers() {
+        let refused = systemd.make(&scene, &["run", "--detach"]).run();
+        refused.fails(1, &["controller is not available"]);
+        assert_eq!(systemd.property(&scene, "p-limits.scope", "LoadState"), "not-found");
+        return ctr_tests::need::skip("cgroup v2 has no controllers here: limits were only refused");
+    }
+    systemd.make(&scene, &["run", "--detach"]).run().success();
+    for (property, value) in [
+        ("MemoryMax", "67108864"),
+        ("MemoryLow", "33554432"),
+        ("MemoryHigh", "60000000"),
+        ("TasksMax", "20"),
+        ("CPUWeight", "59"),
+        ("CPUQuotaPerSecUSec", "130ms"),
+        ("AllowedCPUs", "0"),
+        ("IOWeight", "4950"),
+    ] {
+        assert_eq!(systemd.property(&scene, "p-limits.scope", property), value, "{property}");
+    }
+    let cgroup = systemd.cgroup.join("system.slice/p-limits.scope");
+    for (file, value) in [
+        ("memory.max", "67108864"),
+        ("memory.low", "33554432"),
+        ("memory.high", "59998208"),
+        ("pids.max", "20"),
+        ("cpu.weight", "59"),
+        ("cpu.max", "13000 100000"),
+        ("cpuset.cpus", "0"),
+        ("hugetlb.2MB.max", "2097152"),
+    ] {
+        assert_eq!(fs::read_to_string(cgroup.join(file)).unwrap().trim(), value, "{file}");
+    }
+    systemd.runtime(&scene, &["delete", "--force", &scene.id]).run().success();
+}
+
+#[test]
+fn without_systemd_nothing_is_made() {
+    need!(Need::Root, Need::Busybox);
+    let scene = Scene::new("true").edit(|config| config["linux"]["cgroupsPath"] = json!(":p:x"));
+    let nobody = format!("unix:path={}", scene.world.dir().join("nobody").display());
+    let run = scene.make(&["--systemd-cgroup", "run"]).env("DBUS_SYSTEM_BUS_ADDRESS", nobody);
+    run.run().fails(1, &["ask systemd for the container's cgroup", "connect to D-Bus"]);
+    assert!(!scene.dir().exists());
+    let wrong = scene.edit(|config| config["linux"]["cgroupsPath"] = json!("/a/b"));
+    wrong.make(&["--systemd-cgroup", "run"]).run().fails(1, &["expected cgroupsPath to be of format"]);
+}
