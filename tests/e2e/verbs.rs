@@ -213,7 +213,8 @@ fn spec_writes_what_runc_writes() {
         serde_json::from_slice(&fs::read(world.dir().join(runtime).join("config.json")).unwrap()).unwrap()
     };
     let (ours, runcs) = (read("ctr-run"), read("runc"));
-    for pointer in ["/process/args", "/process/terminal", "/process/cwd", "/root", "/linux/maskedPaths"] {
+    let pointers = ["/process/args", "/process/terminal", "/process/cwd", "/root"];
+    for pointer in pointers.iter().chain(&["/linux/maskedPaths", "/linux/namespaces"]) {
         assert_eq!(ours.pointer(pointer), runcs.pointer(pointer), "{pointer}");
     }
     let again = world.tool("ctr-run").arg("spec").dir(&world.dir().join("ctr-run")).run();

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use ctr_cli::{Context, Error};
 use ctr_record::ErrorKind;
+use ctr_runtime::cgroup::{Hierarchies, Mode};
 use serde_json::{Value, json};
 
 /// Writes config.json into a directory that has none yet.
@@ -18,7 +19,13 @@ pub(crate) fn write(bundle: &Path, rootless: bool) -> Result<(), Error> {
         }
         _ => error.into(),
     })?;
-    let text = serde_json::to_string_pretty(&spec(rootless)).expect("string keys") + "\n";
+    let mut spec = spec(rootless);
+    // As runc has it: with a cgroup namespace of its own on v1, the container would not see where it is.
+    if Hierarchies::detect()?.mode() == Mode::V2 {
+        let namespaces = spec["linux"]["namespaces"].as_array_mut().expect("an array");
+        namespaces.push(json!({"type": "cgroup"}));
+    }
+    let text = serde_json::to_string_pretty(&spec).expect("string keys") + "\n";
     file.write_all(text.as_bytes()).unable_to(|| format!("write {}", path.display()))
 }
 
@@ -58,8 +65,7 @@ fn spec(rootless: bool) -> Value {
         "linux": {
             "resources": {"devices": [{"allow": false, "access": "rwm"}]},
             "namespaces": [
-                {"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"},
-                {"type": "cgroup"}
+                {"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}
             ],
             "maskedPaths": [
                 "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",

@@ -117,7 +117,8 @@ fn merge_list(old: &mut Vec<Value>, new: &[Value]) {
     const IDENTITY: [&str; 4] = ["major", "minor", "pageSize", "name"];
     for entry in new {
         let is_same = |other: &&mut Value| IDENTITY.iter().all(|key| other.get(key) == entry.get(key));
-        match (old.iter_mut().find(is_same), entry) {
+        // Of those that are given twice the last is in force.
+        match (old.iter_mut().rfind(is_same), entry) {
             (Some(Value::Object(old)), Value::Object(new)) => merge_object(old, new.iter()),
             _ => old.push(entry.clone()),
         }
@@ -197,9 +198,9 @@ mod tests {
     fn entries_of_the_same_device_are_replaced() {
         let device = |minor: u64, rate: u64| json!({"major": 8, "minor": minor, "rate": rate});
         expect(
-            json!({"blockIO": {"throttleReadBpsDevice": [device(0, 1), device(16, 2)]}}),
+            json!({"blockIO": {"throttleReadBpsDevice": [device(0, 1), device(16, 5), device(16, 2)]}}),
             json!({"blockIO": {"throttleReadBpsDevice": [device(16, 3), device(32, 4)]}}),
-            json!({"blockIO": {"throttleReadBpsDevice": [device(0, 1), device(16, 3), device(32, 4)]}}),
+            json!({"blockIO": {"throttleReadBpsDevice": [device(0, 1), device(16, 5), device(16, 3), device(32, 4)]}}),
         );
         expect(
             json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 1}]}),

@@ -33,8 +33,9 @@ impl Access {
     pub(super) const ALL: Self = Self(7);
     const LETTERS: [(u8, char); 3] = [(2, 'r'), (4, 'w'), (1, 'm')];
 
+    /// The letter `a`, as in a rule of v1 for all devices, says nothing here; runc takes it.
     fn parse(text: &str) -> Option<Self> {
-        text.chars().try_fold(Self(0), |access, c| {
+        text.chars().filter(|c| *c != 'a').try_fold(Self(0), |access, c| {
             let (bit, _) = Self::LETTERS.iter().find(|(_, letter)| *letter == c)?;
             Some(Self(access.0 | bit))
         })
@@ -125,7 +126,7 @@ impl fmt::Display for Rule {
 }
 
 /// The default devices of a container, and making a node of any other (which is of no use by itself).
-const ALWAYS_ALLOWED: [Rule; 10] = [
+const ALWAYS_ALLOWED: [Rule; 11] = [
     Rule::allow(Kind::Char, None, None, Access::MAKE),
     Rule::allow(Kind::Block, None, None, Access::MAKE),
     Rule::allow(Kind::Char, Some(1), Some(3), Access::ALL), // null
@@ -136,6 +137,7 @@ const ALWAYS_ALLOWED: [Rule; 10] = [
     Rule::allow(Kind::Char, Some(5), Some(0), Access::ALL), // tty
     Rule::allow(Kind::Char, Some(5), Some(2), Access::ALL), // ptmx
     Rule::allow(Kind::Char, Some(136), None, Access::ALL),  // pts/*, and /dev/console, which is one of them
+    Rule::allow(Kind::Char, Some(10), Some(200), Access::ALL), // net/tun
 ];
 
 /// With up to four instructions each they fit a program of the kernel's, and its jumps' distances.

@@ -3,8 +3,6 @@
 //!
 //! Device rules are another matter, and another file.
 
-use std::collections::HashSet;
-
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxNetwork, LinuxResources};
 use serde::Serialize;
 
@@ -128,12 +126,12 @@ fn check_block_io(block_io: &LinuxBlockIo) -> Result<(), CgroupError> {
     };
     weights("linux.resources.blockIO.weight", block_io.weight())?;
     weights("linux.resources.blockIO.leafWeight", block_io.leaf_weight())?;
-    let mut seen = HashSet::new();
+    // Of a device that is given twice, here and below, the last limit is in force in the end.
     for device in block_io.weight_device().iter().flatten() {
         const FIELD: &str = "linux.resources.blockIO.weightDevice";
         weights(FIELD, device.weight())?;
         weights(FIELD, device.leaf_weight())?;
-        check_device(FIELD, device.major(), device.minor(), &mut seen)?;
+        check_device(FIELD, device.major(), device.minor())?;
     }
     let throttles = [
         ("linux.resources.blockIO.throttleReadBpsDevice", block_io.throttle_read_bps_device()),
@@ -142,53 +140,35 @@ fn check_block_io(block_io: &LinuxBlockIo) -> Result<(), CgroupError> {
         ("linux.resources.blockIO.throttleWriteIOPSDevice", block_io.throttle_write_iops_device()),
     ];
     for (field, devices) in throttles {
-        let mut seen = HashSet::new();
         for device in devices.iter().flatten() {
-            check_device(field, device.major(), device.minor(), &mut seen)?;
+            check_device(field, device.major(), device.minor())?;
         }
     }
     Ok(())
 }
 
-fn check_device(
-    field: &'static str,
-    major: i64,
-    minor: i64,
-    seen: &mut HashSet<(i64, i64)>,
-) -> Result<(), CgroupError> {
-    let device = format!("{major}:{minor}");
-    if u32::try_from(major).is_err() || u32::try_from(minor).is_err() {
-        return invalid(field, device, "it is no device number");
+fn check_device(field: &'static str, major: i64, minor: i64) -> Result<(), CgroupError> {
+    match (u32::try_from(major), u32::try_from(minor)) {
+        (Ok(_), Ok(_)) => Ok(()),
+        _ => invalid(field, format!("{major}:{minor}"), "it is no device number"),
     }
-    if !seen.insert((major, minor)) {
-        return invalid(field, device, "it is given twice");
-    }
-    Ok(())
 }
 
 fn check_network(network: &LinuxNetwork) -> Result<(), CgroupError> {
     const FIELD: &str = "linux.resources.network.priorities";
-    let mut seen = HashSet::new();
     for priority in network.priorities().iter().flatten() {
         check_word(FIELD, priority.name())?;
-        if !seen.insert(priority.name()) {
-            return invalid(FIELD, format!("{:?}", priority.name()), "it is given twice");
-        }
     }
     Ok(())
 }
 
 fn check_hugepages(resources: &LinuxResources) -> Result<(), CgroupError> {
     const FIELD: &str = "linux.resources.hugepageLimits";
-    let mut seen = HashSet::new();
     for limit in resources.hugepage_limits().iter().flatten() {
         let size = limit.page_size();
         let number = ["KB", "MB", "GB"].iter().find_map(|unit| size.strip_suffix(unit));
         if !number.is_some_and(|n| !n.starts_with('0') && n.parse::<u32>().is_ok() && !n.starts_with('+')) {
             return invalid(FIELD, format!("{size:?}"), "a page size is a number and KB, MB or GB");
-        }
-        if !seen.insert(size) {
-            return invalid(FIELD, format!("{size:?}"), "it is given twice");
         }
         at_least_minus_one(FIELD, Some(limit.limit()))?;
     }
@@ -253,6 +233,7 @@ mod tests {
             json!({"pids": {"limit": 0}}),
             json!({"blockIO": {"weight": 0, "weightDevice": [{"major": 8, "minor": 0, "weight": 10}]}}),
             json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 0}, {"pageSize": "1GB", "limit": 9}]}),
+            json!({"blockIO": {"throttleReadBpsDevice": [{"major": 8, "rate": 1}, {"major": 8, "rate": 2}]}}),
             json!({"rdma": {"mlx5_1": {"hcaHandles": 3}}}),
             json!({"unified": {"memory.high": "100", "io.max": "8:0 rbps=1\n8:16 rbps=2"}}),
         ] {
@@ -279,14 +260,9 @@ mod tests {
             (json!({"pids": {"limit": -2}}), "pids.limit to -2"),
             (json!({"blockIO": {"weight": 9}}), "10 to 1000"),
             (json!({"blockIO": {"weight": 1001}}), "10 to 1000"),
-            (
-                json!({"blockIO": {"throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 1}, {"major": 8, "minor": 0, "rate": 2}]}}),
-                "8:0: it is given twice",
-            ),
             (json!({"blockIO": {"throttleReadBpsDevice": [{"major": -1, "minor": 0, "rate": 1}]}}), "no device number"),
             (json!({"hugepageLimits": [{"pageSize": "2MB/../x", "limit": 0}]}), "page size"),
             (json!({"hugepageLimits": [{"pageSize": "02MB", "limit": 0}]}), "page size"),
-            (json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 0}, {"pageSize": "2MB", "limit": 1}]}), "twice"),
             (json!({"rdma": {"a b": {}}}), "white space"),
             (json!({"unified": {"../memory.max": "1"}}), "file name"),
             (json!({"unified": {"": "1"}}), "file name"),

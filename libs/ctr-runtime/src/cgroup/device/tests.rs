@@ -111,10 +111,20 @@ fn allowed(policy: &DevicePolicy, line: &str) -> bool {
 #[test]
 fn a_container_has_the_default_devices_and_no_other() {
     for policy in [policy(json!([])), policy(json!([{"allow": false, "access": "rwm"}]))] {
-        for yes in ["c 1:3 rw", "c 1:5 rw", "c 1:9 r", "c 5:0 rw", "c 5:2 rw", "c 136:4 rw", "c 10:200 m", "b 8:0 m"] {
+        for yes in [
+            "c 1:3 rw",
+            "c 1:5 rw",
+            "c 1:9 r",
+            "c 5:0 rw",
+            "c 5:2 rw",
+            "c 136:4 rw",
+            "c 10:200 rw",
+            "c 10:229 m",
+            "b 8:0 m",
+        ] {
             assert!(allowed(&policy, yes), "{yes}");
         }
-        for no in ["b 8:0 r", "b 8:0 w", "c 10:200 rw", "c 5:1 r", "c 1:1 r", "c 1:4 r", "b 1:3 r"] {
+        for no in ["b 8:0 r", "b 8:0 w", "c 10:229 rw", "c 5:1 r", "c 1:1 r", "c 1:4 r", "b 1:3 r"] {
             assert!(!allowed(&policy, no), "{no}");
         }
     }
@@ -127,9 +137,10 @@ fn the_last_rule_decides_each_bit() {
         {"allow": false, "type": "a", "access": "rwm"},
         {"allow": true, "type": "b", "major": 8, "access": "rw"},
         {"allow": false, "type": "b", "major": 8, "minor": 16, "access": "w"},
-        {"allow": true, "type": "c", "major": 10, "minor": 200},
+        {"allow": true, "type": "c", "major": 10, "minor": 229},
+        {"allow": true, "type": "c", "major": 1, "minor": 11, "access": "rwa"},
     ]));
-    for yes in ["b 8:0 rw", "b 8:16 r", "c 10:200 rw"] {
+    for yes in ["b 8:0 rw", "b 8:16 r", "c 10:229 rw", "c 1:11 rw"] {
         assert!(allowed(&policy, yes), "{yes}");
     }
     for no in ["b 8:16 w", "b 8:16 rw", "b 9:0 r", "c 10:201 r"] {
