@@ -32,11 +32,16 @@ impl Scene {
 
     /// Changes config.json.
     pub(crate) fn edit(self, change: impl FnOnce(&mut Value)) -> Self {
+        self.rewrite(change);
+        self
+    }
+
+    /// The same in the midst of a test.
+    pub(crate) fn rewrite(&self, change: impl FnOnce(&mut Value)) {
         let path = self.bundle.join("config.json");
         let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         change(&mut config);
         fs::write(path, config.to_string()).unwrap();
-        self
     }
 
     /// `ctr-run` with arguments.

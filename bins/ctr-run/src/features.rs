@@ -18,7 +18,9 @@ pub(crate) fn features() -> Value {
             "nostrictatime", "private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable",
             "runbindable", "rro", "rrw", "rsuid", "rnosuid", "rdev", "rnodev", "rexec", "rnoexec", "rsymfollow",
             "rnosymfollow", "ratime", "rnoatime", "rdiratime", "rnodiratime", "rrelatime", "rnorelatime",
-            "rstrictatime", "rnostrictatime", "tmpcopyup"
+            "rstrictatime", "rnostrictatime", "tmpcopyup", "async", "sync", "dirsync", "lazytime", "nolazytime", "mand",
+            "nomand", "iversion", "noiversion", "silent", "loud", "remount", "idmap", "ridmap", "copy-symlink",
+            "src-nofollow", "dest-nofollow"
         ],
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
@@ -42,7 +44,7 @@ pub(crate) fn features() -> Value {
                 ],
                 "flags": ["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"]
             },
-            "mountExtensions": {"idmap": {"enabled": false}},
+            "mountExtensions": {"idmap": {"enabled": true}},
             "netDevices": {"enabled": false}
         },
         "annotations": {

@@ -14,6 +14,7 @@ use ctr_sys::process::Child;
 use nix::sys::stat::{fstat, stat};
 
 use crate::cgroup::{Cgroup, JoinFds, Manager};
+use crate::cgroup_mount::CgroupMount;
 use crate::container::Container;
 use crate::gate::Gate;
 use crate::hooks::Outputs;
@@ -21,13 +22,13 @@ use crate::init::Init;
 use crate::keyring::SessionKeyring;
 use crate::launch::Launch;
 use crate::pidfd_socket::{PidfdSocket, Role};
-use crate::plan::{Caller, CpuAffinity, MountKind, Plan, ProcessPlan, Sysctl};
+use crate::plan::{Caller, CpuAffinity, Plan, ProcessPlan, Sysctl};
 use crate::report::{Channel, Message};
-use crate::rootfs::{CgroupMount, Prepared};
+use crate::rootfs::Prepared;
 use crate::spec::{self, Config};
 use crate::state::{ContainerDir, State, start_time};
 use crate::undo::Undo;
-use crate::{RuntimeError, overlay, pid_file, rootfs, serve, spawn, tty, user_namespace};
+use crate::{RuntimeError, mount_source, overlay, pid_file, rootfs, serve, spawn, tty, user_namespace};
 
 /// How a container is made, beyond what its config says.
 #[derive(Clone, Debug, Default)]
@@ -136,13 +137,15 @@ fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Re
     state.cgroup_is_made = true;
     dir.save(&state)?;
     cgroup.configure(&plan.cgroup)?;
+    let join = open_namespaces(plan)?;
+    let joined_user = join.iter().find(|(kind, _)| *kind == libc::CLONE_NEWUSER && ctr_sys::process::is_root());
+    let root = joined_user.map(|(_, fd)| rootfs::make_root_for(plan, layers, fd.as_fd())).transpose()?;
     let prepared = Prepared {
         layers: layers.to_vec(),
-        root: None,
-        binds: clone_bind_sources(plan)?,
+        root,
+        sources: mount_source::prepare(plan, &plan.mounts)?,
         cgroups: CgroupMount::of(cgroup),
     };
-    let join = open_namespaces(plan)?;
     let console_socket = options.console_socket.as_deref().map(connect).transpose()?;
     let pidfd_socket = options.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
     let (ours, theirs) = Channel::pair().map_err(RuntimeError::call("make a socket pair"))?;
@@ -277,29 +280,6 @@ fn check_terminal(terminal: bool, options: &CreateOptions, opening: Opening) -> 
         (false, true) => config("cannot use console socket if runc will not detach or allocate tty"),
         _ => Ok(()),
     }
-}
-
-// With privileges the sources are opened here, where they can all be reached; a user namespace may hide
-// them. Without, the container's process has to do it.
-fn clone_bind_sources(plan: &Plan) -> Result<Vec<Option<OwnedFd>>, RuntimeError> {
-    if !ctr_sys::process::is_root() {
-        return Ok(Vec::new());
-    }
-    // With it the host is meant to see what is mounted in the container.
-    let shared = plan.rootfs.propagation.is_some_and(|(flag, _)| flag == nix::mount::MsFlags::MS_SHARED.bits());
-    let clone = |mount: &crate::plan::MountPlan| match &mount.kind {
-        MountKind::Bind { source, recursive } => {
-            let failed = RuntimeError::io("open the source of a bind mount", source);
-            let tree = ctr_sys::mount::clone_tree(nix::fcntl::AT_FDCWD, source, *recursive);
-            let alone = tree.and_then(|tree| match shared {
-                true => Ok(tree),
-                false => rootfs::leave_peers(plan, tree.as_fd()).map(|()| tree),
-            });
-            alone.map(Some).map_err(failed)
-        }
-        _ => Ok(None),
-    };
-    plan.mounts.iter().map(clone).collect()
 }
 
 fn connect(path: &Path) -> Result<OwnedFd, RuntimeError> {

@@ -10,23 +10,25 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{SFlag, fstat, makedev};
 
 use crate::beneath::{Root, is_dir};
+use crate::mounting::create_file_system;
 use crate::plan::Plan;
 use crate::report::{InitFailure, Step, StepResult};
-use crate::rootfs::create_file_system;
 
 /// Gives the root its propagation and takes away what the container may not write or see.
 pub(crate) fn finalise(plan: &Plan, root: Root<'_>) -> StepResult<()> {
-    if let Some((propagation, recursive)) = plan.rootfs.propagation {
-        let change = Attributes { propagation, ..Attributes::default() };
-        mount::set_attributes(root.0, recursive, change).step("set the propagation of the rootfs")?;
-    }
     if plan.rootfs.readonly {
         mount::make_read_only(root.0).step("make the rootfs read-only")?;
     }
     for path in &plan.readonly_paths {
         make_path_readonly(root, path).step_with(|| format!("make {} read-only", path.display()))?;
     }
-    mask_paths(root, &plan.masked_paths)
+    mask_paths(root, &plan.masked_paths, plan.mount_label.as_deref())?;
+    // Last, because what is unbindable could not be covered by a bind of itself any more.
+    if let Some((propagation, recursive)) = plan.rootfs.propagation {
+        let change = Attributes { propagation, ..Attributes::default() };
+        mount::set_attributes(root.0, recursive, change).step("set the propagation of the rootfs")?;
+    }
+    Ok(())
 }
 
 fn make_path_readonly(root: Root<'_>, path: &Path) -> io::Result<()> {
@@ -41,7 +43,7 @@ fn make_path_readonly(root: Root<'_>, path: &Path) -> io::Result<()> {
 
 // A file is covered with /dev/null, a directory with an empty one: the same one for all, because every
 // further superblock makes memory reclaim of the whole machine slower.
-fn mask_paths(root: Root<'_>, paths: &[PathBuf]) -> StepResult<()> {
+fn mask_paths(root: Root<'_>, paths: &[PathBuf], label: Option<&str>) -> StepResult<()> {
     let mut null: Option<OwnedFd> = None;
     let mut empty: Option<OwnedFd> = None;
     for path in paths {
@@ -59,7 +61,7 @@ fn mask_paths(root: Root<'_>, paths: &[PathBuf]) -> StepResult<()> {
             }
             true if empty.is_some() => empty.as_ref(),
             true => {
-                let first = empty_directory().step_with(failed)?;
+                let first = empty_directory(label).step_with(failed)?;
                 mount::move_mount(first.as_fd(), target.as_fd()).step_with(failed)?;
                 empty = Some(first);
                 continue;
@@ -72,8 +74,9 @@ fn mask_paths(root: Root<'_>, paths: &[PathBuf]) -> StepResult<()> {
     Ok(())
 }
 
-fn empty_directory() -> io::Result<OwnedFd> {
-    let data = ["nr_blocks=1".to_owned(), "nr_inodes=1".to_owned()];
+fn empty_directory(label: Option<&str>) -> io::Result<OwnedFd> {
+    let mut data = vec!["nr_blocks=1".to_owned(), "nr_inodes=1".to_owned()];
+    data.extend(label.map(|label| format!("context={label}")));
     let attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
     create_file_system("tmpfs", "tmpfs", &data, attributes).map_err(|(_, error)| error)
 }

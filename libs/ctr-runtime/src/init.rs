@@ -15,6 +15,8 @@ use crate::finalise;
 use crate::gate::Gate;
 use crate::hooks::{self, Outputs, Setting};
 use crate::launch::Launch;
+use crate::mount_source::Source;
+use crate::mounting::Mounter;
 use crate::plan::{Plan, words};
 use crate::report::{Channel, InitFailure, Message, Step, StepResult};
 use crate::rootfs::{self, Prepared};
@@ -60,7 +62,8 @@ impl Init<'_> {
         all.extend(self.join.iter().map(|(_, fd)| fd.as_raw_fd()));
         all.extend(self.launch.descriptors());
         all.extend(self.hook_outputs.descriptors());
-        all.extend(self.prepared.binds.iter().flatten().map(AsRawFd::as_raw_fd));
+        all.extend(self.prepared.root.iter().map(AsRawFd::as_raw_fd));
+        all.extend(self.prepared.sources.iter().flatten().filter_map(Source::descriptor));
         all
     }
 
@@ -156,7 +159,12 @@ impl Init<'_> {
     fn mount_everything(&mut self) -> StepResult<OwnedFd> {
         let fd = rootfs::mount_root(self.plan, &mut self.prepared)?;
         let root = Root(fd.as_fd());
-        rootfs::mount_all(self.plan, &mut self.prepared, root)?;
+        let in_user_namespace = self.plan.namespaces.is_private(libc::CLONE_NEWUSER);
+        let mounter = Mounter { root, cgroups: &self.prepared.cgroups, in_user_namespace };
+        let mut sources = std::mem::take(&mut self.prepared.sources).into_iter();
+        for planned in &self.plan.mounts {
+            mounter.mount(planned, sources.next().flatten())?;
+        }
         device::populate(self.plan, root)?;
         if self.launch.process.terminal {
             let console = device::open_console(root, self.launch.process.uid)?;

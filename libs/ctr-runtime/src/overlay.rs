@@ -86,7 +86,7 @@ fn mount_overlay(layer: &Mount, target: &OwnedFd, user_namespace: Option<Borrowe
     let mut opened = Vec::new();
     let mut lowers = Vec::new();
     let mut rest = Vec::new();
-    for option in &options.data {
+    for option in options.data.iter().chain(&options.superblock) {
         let failed = || format!("open a directory of the overlay option {option:?}");
         match option.split_once('=') {
             Some(("lowerdir", list)) => {

@@ -5,6 +5,9 @@
 //! compared. What it refuses is refused before anything has happened.
 
 mod affinity;
+mod attributes;
+mod devices;
+mod idmap;
 mod memory;
 mod mounts;
 mod namespaces;
@@ -13,6 +16,7 @@ mod process;
 mod sysctl;
 pub(crate) mod words;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Hook, Linux, LinuxPersonality, LinuxPersonalityDomain, Spec};
@@ -24,10 +28,13 @@ pub use crate::listener::Receiver;
 use crate::seccomp::Filter;
 
 pub use affinity::CpuAffinity;
+pub use attributes::{Change, Locked};
+pub use devices::{DevicePlan, NodeKind};
+pub use idmap::{IdmapPlan, Mapping};
 pub use memory::MemoryPolicy;
-pub use mounts::{DevicePlan, MountKind, MountPlan, NodeKind};
+pub use mounts::{MountContext, MountKind, MountPlan};
 pub use namespaces::{IdMap, NamespacePlan, UserPlan};
-pub use options::{Change, MountOptions, propagation};
+pub use options::{IdmapOption, MountOptions, propagation};
 pub use process::{ProcessPlan, Rlimit};
 pub use sysctl::Sysctl;
 
@@ -44,6 +51,8 @@ pub struct Plan {
     pub rootfs: RootfsPlan,
     pub namespaces: NamespacePlan,
     pub mounts: Vec<MountPlan>,
+    /// The SELinux label of what is mounted.
+    pub mount_label: Option<String>,
     pub devices: Vec<DevicePlan>,
     pub masked_paths: Vec<PathBuf>,
     pub readonly_paths: Vec<PathBuf>,
@@ -118,14 +127,16 @@ impl Plan {
         refuse_unsupported(linux)?;
         let namespaces = NamespacePlan::new(linux)?;
         let profile = linux.seccomp().as_ref();
-        let mounts = spec.mounts().iter().flatten();
-        let mounts: Vec<MountPlan> =
-            mounts.enumerate().map(|(i, mount)| MountPlan::new(i, mount, bundle)).collect::<Result<_, _>>()?;
+        let mount_label = linux.mount_label().clone().filter(|label| !label.is_empty());
+        let context =
+            MountContext { bundle, namespaces: &namespaces, label: mount_label.as_deref(), rootless: caller.rootless };
+        let mounts = spec.mounts().iter().flatten().enumerate();
+        let mounts = mounts.map(|(i, mount)| MountPlan::new(i, mount, context)).collect::<Result<_, _>>()?;
         let plan = Self {
             id: id.to_owned(),
             bundle: bundle.to_owned(),
             rootfs: RootfsPlan::new(spec, linux, bundle)?,
-            devices: mounts::devices(linux)?,
+            devices: devices::devices(linux)?,
             masked_paths: absolute_paths("linux.maskedPaths", linux.masked_paths().as_deref())?,
             readonly_paths: absolute_paths("linux.readonlyPaths", linux.readonly_paths().as_deref())?,
             hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
@@ -148,6 +159,7 @@ impl Plan {
             hooks: Hooks::new(spec)?,
             namespaces,
             mounts,
+            mount_label,
         };
         if (plan.hostname.is_some() || plan.domainname.is_some()) && !plan.namespaces.is_private(libc::CLONE_NEWUTS) {
             return Err(RuntimeError::config("hostname", "it needs a uts namespace of the container's own"));
@@ -224,9 +236,6 @@ fn refuse_unsupported(linux: &Linux) -> Result<(), RuntimeError> {
     if linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
         return refuse("linux.netDevices");
     }
-    if linux.mount_label().as_deref().is_some_and(|label| !label.is_empty()) {
-        return refuse("linux.mountLabel");
-    }
     Ok(())
 }
 
@@ -235,7 +244,9 @@ fn absolute_paths(field: &str, paths: Option<&[String]>) -> Result<Vec<PathBuf>,
         true => Ok(PathBuf::from(path)),
         false => Err(RuntimeError::config(field, format!("{path:?} is not absolute"))),
     };
-    paths.unwrap_or_default().iter().map(check).collect()
+    // A second mount on the same path would do nothing more.
+    let mut seen = HashSet::new();
+    paths.unwrap_or_default().iter().filter(|path| seen.insert(path.as_str())).map(check).collect()
 }
 
 fn personality(spec: &LinuxPersonality) -> Result<i32, RuntimeError> {
@@ -280,7 +291,6 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_refused() {
-        assert!(plan(json!({"namespaces": [{"type": "mount"}], "mountLabel": "x"})).is_err());
         assert!(plan(json!({"namespaces": [{"type": "mount"}], "rootfsPropagation": "sideways"})).is_err());
     }
 }

@@ -35,7 +35,9 @@ pub(crate) fn serve(
                 let user = plan.namespaces.user.as_ref().expect("only a new user namespace asks");
                 user_namespace::write_mappings(state.pid, user)?;
                 match ctr_sys::process::is_root() {
-                    true => Message::Root(make_root_for(state.pid, plan, layers)?),
+                    true => {
+                        Message::Root(rootfs::make_root_for(plan, layers, open_user_namespace(state.pid)?.as_fd())?)
+                    }
                     false => Message::Go,
                 }
             }
@@ -74,17 +76,9 @@ pub(crate) fn serve(
     }
 }
 
-// A state directory is closed to everybody but its owner, so root puts together what the container's
-// user could not reach.
-fn make_root_for(pid: i32, plan: &Plan, layers: &[Mount]) -> Result<OwnedFd, RuntimeError> {
+fn open_user_namespace(pid: i32) -> Result<File, RuntimeError> {
     let path = PathBuf::from(format!("/proc/{pid}/ns/user"));
-    let user_namespace = File::open(&path).map_err(RuntimeError::io("open", &path))?;
-    let failed = |errno: nix::errno::Errno| RuntimeError::io("open the rootfs", &plan.rootfs.path)(errno.into());
-    let target = rootfs::open_directory(&plan.rootfs.path).map_err(failed)?;
-    let root = rootfs::make_root(&target, layers, Some(user_namespace.as_fd()))?;
-    rootfs::leave_peers(plan, root.as_fd())
-        .map_err(RuntimeError::io("change the propagation of the rootfs", &plan.rootfs.path))?;
-    Ok(root)
+    File::open(&path).map_err(RuntimeError::io("open", &path))
 }
 
 /// Sends a process' seccomp listener to the agent that the plan names.

@@ -75,13 +75,19 @@ impl FsContext {
 
 /// Copies the mount at a path, relative to `dir`, as a detached one (a bind mount not yet attached).
 pub fn clone_tree(dir: BorrowedFd<'_>, path: &Path, recursive: bool) -> io::Result<OwnedFd> {
-    let mut flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
-    if recursive {
-        flags |= libc::AT_RECURSIVE as libc::c_uint;
-    }
-    if path.as_os_str().is_empty() {
-        flags |= libc::AT_EMPTY_PATH as libc::c_uint;
-    }
+    let recursive = if recursive { libc::AT_RECURSIVE } else { 0 };
+    let empty = if path.as_os_str().is_empty() { libc::AT_EMPTY_PATH } else { 0 };
+    open_tree(dir, path, recursive | empty)
+}
+
+/// The same of a path whose last component is not followed: a symlink can be mounted as well as a file.
+pub fn clone_unfollowed(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
+    let recursive = if recursive { libc::AT_RECURSIVE } else { 0 };
+    open_tree(nix::fcntl::AT_FDCWD, path, recursive | libc::AT_SYMLINK_NOFOLLOW)
+}
+
+fn open_tree(dir: BorrowedFd<'_>, path: &Path, at_flags: i32) -> io::Result<OwnedFd> {
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | at_flags as libc::c_uint;
     let fd = path.with_nix_path(|path| {
         // SAFETY: `path` is a NUL-terminated string that outlives the call.
         unsafe { libc::syscall(libc::SYS_open_tree, dir.as_raw_fd(), path.as_ptr(), flags) }
@@ -148,6 +154,37 @@ pub fn set_attributes(mount: BorrowedFd<'_>, recursive: bool, attributes: Attrib
 /// Makes a mount read-only.
 pub fn make_read_only(mount: impl AsFd) -> io::Result<()> {
     set_attributes(mount.as_fd(), false, Attributes { set: MOUNT_ATTR_RDONLY, ..Attributes::default() })
+}
+
+/// Whether a file is one of proc.
+pub fn is_on_proc(file: impl AsFd) -> io::Result<bool> {
+    Ok(nix::sys::statfs::fstatfs(file)?.filesystem_type() == nix::sys::statfs::PROC_SUPER_MAGIC)
+}
+
+/// The `MOUNT_ATTR_*` that the mount of a file has, be it of itself or of its file system (statvfs(3)).
+pub fn attributes_of(file: impl AsFd) -> io::Result<u64> {
+    // SAFETY: statvfs is plain integers, for which zero is valid.
+    let mut status: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: `status` is a statvfs that outlives the call, which fills it.
+    let result = unsafe { libc::fstatvfs(file.as_fd().as_raw_fd(), &raw mut status) };
+    done(result.into())?;
+    // The kernel's ST_* are another numbering (linux/statfs.h).
+    let table = [
+        (0x1, MOUNT_ATTR_RDONLY),
+        (0x2, MOUNT_ATTR_NOSUID),
+        (0x4, MOUNT_ATTR_NODEV),
+        (0x8, MOUNT_ATTR_NOEXEC),
+        (0x400, MOUNT_ATTR_NOATIME),
+        (0x800, MOUNT_ATTR_NODIRATIME),
+        (0x2000, MOUNT_ATTR_NOSYMFOLLOW),
+    ];
+    let flags = status.f_flag;
+    let mut attributes = table.iter().filter(|(st, _)| flags & st != 0).fold(0, |all, (_, attr)| all | attr);
+    const ST_RELATIME: u64 = 0x1000;
+    if flags & ST_RELATIME == 0 && attributes & MOUNT_ATTR_NOATIME == 0 {
+        attributes |= MOUNT_ATTR_STRICTATIME;
+    }
+    Ok(attributes)
 }
 
 fn owned(result: libc::c_long) -> io::Result<OwnedFd> {

@@ -1,26 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The container's mounts and device nodes.
+//! The container's mounts.
 
 use std::path::{Component, Path, PathBuf};
 
-use oci_spec::runtime::{Linux, LinuxDeviceType, Mount};
+use oci_spec::runtime::Mount;
 use serde::Serialize;
 
-use super::{MountOptions, words};
+use super::idmap::IdmapPlan;
+use super::{MountOptions, NamespacePlan, words};
 use crate::RuntimeError;
 
 /// One mount inside the container.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MountPlan {
-    /// Where, relative to the container's root, without `..`.
+    /// Where, relative to the container's root, without `..`; never the root itself.
     #[serde(serialize_with = "words::inside")]
     pub destination: PathBuf,
     /// What.
     #[serde(flatten)]
     pub kind: MountKind,
-    /// How.
+    /// How. The data is complete: with what the file system is told of the mount label.
     pub options: MountOptions,
+    /// The ids that it shows.
+    pub idmap: Option<IdmapPlan>,
+    /// The SELinux label, where it is not in the data of what is mounted here.
+    pub label: Option<String>,
 }
 
 /// What is mounted.
@@ -45,46 +50,103 @@ pub enum MountKind {
     },
 }
 
+/// What a mount's plan depends on besides its own words.
+#[derive(Clone, Copy, Debug)]
+pub struct MountContext<'a> {
+    /// The bundle directory, to which sources are relative.
+    pub bundle: &'a Path,
+    /// The container's namespaces.
+    pub namespaces: &'a NamespacePlan,
+    /// `linux.mountLabel`.
+    pub label: Option<&'a str>,
+    /// Whether the runtime is not root.
+    pub rootless: bool,
+}
+
 impl MountPlan {
     /// Plans the mount number `index` of the config.
-    pub fn new(index: usize, mount: &Mount, bundle: &Path) -> Result<Self, RuntimeError> {
+    pub fn new(index: usize, mount: &Mount, context: MountContext<'_>) -> Result<Self, RuntimeError> {
         let refuse = |reason: String| {
             RuntimeError::config(format!("mounts[{index}] ({})", mount.destination().display()), reason)
         };
-        let options = MountOptions::parse(mount.options().iter().flatten());
-        let mapped = mount.uid_mappings().is_some() || mount.gid_mappings().is_some() || options.idmap.is_some();
-        if mapped {
-            return Err(RuntimeError::Unsupported(format!("an idmapped mount (mounts[{index}])")));
-        }
-        let fstype = mount.typ().as_deref().unwrap_or_default();
-        let bind = options.bind.or_else(|| (fstype == "bind" || fstype == "rbind").then_some(fstype == "rbind"));
-        let kind = match (bind, fstype) {
-            (Some(recursive), _) => {
-                if let Some(option) = options.data.first() {
-                    return Err(refuse(format!("a bind mount cannot have the option {option:?}")));
-                }
-                let source = mount.source().as_ref().filter(|source| !source.as_os_str().is_empty());
-                let source = source.ok_or_else(|| refuse("a bind mount needs a source".into()))?;
-                MountKind::Bind { source: bundle.join(source), recursive }
-            }
-            (None, "") => return Err(refuse("it has no type".into())),
-            (None, "cgroup" | "cgroup2") => MountKind::Cgroup,
-            (None, fstype) => {
-                let source = mount.source().as_ref().map(|source| source.to_string_lossy().into_owned());
-                MountKind::New { fstype: fstype.to_owned(), source: source.unwrap_or_else(|| fstype.to_owned()) }
-            }
-        };
-        if options.copy_up && !matches!(&kind, MountKind::New { fstype, .. } if fstype == "tmpfs") {
+        let mut options = MountOptions::parse(mount.options().iter().flatten());
+        let kind = MountKind::new(mount, &options, context.bundle).map_err(refuse)?;
+        let is_bind = matches!(kind, MountKind::Bind { .. });
+        if options.copy_up && !kind.is_new("tmpfs") {
             return Err(refuse("tmpcopyup is for tmpfs".into()));
         }
+        if !is_bind && (options.copy_symlink || options.source_nofollow || options.destination_nofollow) {
+            return Err(refuse("copy-symlink, src-nofollow and dest-nofollow are for bind mounts".into()));
+        }
+        let idmap = IdmapPlan::new(mount, &options, context.namespaces).map_err(refuse)?;
+        if idmap.is_some() {
+            check_idmap(&kind, context.rootless).map_err(refuse)?;
+        }
+        if !is_bind {
+            options.data.append(&mut options.superblock);
+        }
+        let mut label = None;
+        match (context.label, &kind) {
+            // Each ipc namespace's mqueue is there already and takes no options.
+            (Some(given), kind) if kind.is_new("mqueue") || *kind == MountKind::Cgroup => {
+                label = Some(given.to_owned());
+            }
+            (Some(given), kind) if kind.takes_label() => options.data.push(format!("context={given}")),
+            _ => {}
+        }
         let destination = below_root(mount.destination());
-        check_proc(&destination, &kind).map_err(refuse)?;
-        Ok(Self { destination, kind, options })
+        check_destination(&destination, &kind).map_err(refuse)?;
+        Ok(Self { destination, kind, options, idmap, label })
     }
 
     /// Whether this is the mount that fills `/dev` from the host.
     pub fn is_host_dev(&self) -> bool {
         self.destination == Path::new("dev") && matches!(self.kind, MountKind::Bind { .. })
+    }
+}
+
+impl MountKind {
+    fn new(mount: &Mount, options: &MountOptions, bundle: &Path) -> Result<Self, String> {
+        let fstype = mount.typ().as_deref().unwrap_or_default();
+        let bind = options.bind.or_else(|| (fstype == "bind" || fstype == "rbind").then_some(fstype == "rbind"));
+        match (bind, fstype) {
+            (Some(recursive), _) => {
+                // The kernel would ignore it.
+                if let Some(option) = options.data.first() {
+                    return Err(format!("a bind mount cannot have the option {option:?} of a file system"));
+                }
+                let source = mount.source().as_ref().filter(|source| !source.as_os_str().is_empty());
+                let source = source.ok_or("a bind mount needs a source")?;
+                Ok(Self::Bind { source: bundle.join(source), recursive })
+            }
+            (None, "") => Err("it has no type".into()),
+            (None, "cgroup" | "cgroup2") => Ok(Self::Cgroup),
+            (None, fstype) => {
+                let source = mount.source().as_ref().map(|source| source.to_string_lossy().into_owned());
+                Ok(Self::New { fstype: fstype.to_owned(), source: source.unwrap_or_else(|| fstype.to_owned()) })
+            }
+        }
+    }
+
+    /// Whether it is a new file system of a type.
+    pub fn is_new(&self, wanted: &str) -> bool {
+        matches!(self, Self::New { fstype, .. } if fstype == wanted)
+    }
+
+    fn takes_label(&self) -> bool {
+        matches!(self, Self::New { fstype, .. } if !matches!(fstype.as_str(), "proc" | "sysfs" | "mqueue"))
+    }
+}
+
+fn check_idmap(kind: &MountKind, rootless: bool) -> Result<(), String> {
+    match kind {
+        _ if rootless => Err("an idmapped mount takes a runtime that is root".into()),
+        MountKind::Cgroup => Err("the container's cgroups cannot be idmapped".into()),
+        // They belong to the container's namespaces, and so do the ids that they show.
+        MountKind::New { fstype, .. } if matches!(fstype.as_str(), "proc" | "sysfs" | "mqueue" | "devpts") => {
+            Err(format!("{fstype} cannot be idmapped"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -104,8 +166,8 @@ pub(super) fn below_root(path: &Path) -> PathBuf {
 }
 
 // Something else in /proc would receive what is written there (CVE-2019-16884). The exceptions are
-// what lxcfs provides.
-fn check_proc(destination: &Path, kind: &MountKind) -> Result<(), String> {
+// what lxcfs provides. A bind on /proc itself has to be of a proc file system, which shows when it is made.
+fn check_destination(destination: &Path, kind: &MountKind) -> Result<(), String> {
     const LXCFS: [&str; 10] = [
         "cpuinfo",
         "diskstats",
@@ -118,70 +180,16 @@ fn check_proc(destination: &Path, kind: &MountKind) -> Result<(), String> {
         "sys/kernel/ns_last_pid",
         "sys/crypto/fips_enabled",
     ];
+    if destination.as_os_str().is_empty() {
+        return Err("nothing can be mounted on the container's root".into());
+    }
     let Ok(inside) = destination.strip_prefix("proc") else { return Ok(()) };
-    let is_proc = match kind {
-        MountKind::New { fstype, .. } => fstype == "proc",
-        MountKind::Bind { source, .. } => source == Path::new("/proc"),
-        MountKind::Cgroup => false,
-    };
     match inside.as_os_str().is_empty() {
-        true if is_proc => Ok(()),
+        true if kind.is_new("proc") || matches!(kind, MountKind::Bind { .. }) => Ok(()),
         true => Err("only proc can be mounted on /proc".into()),
         false if LXCFS.iter().any(|allowed| inside == Path::new(allowed)) => Ok(()),
         false => Err("nothing can be mounted inside /proc".into()),
     }
-}
-
-/// A device node of `linux.devices`.
-#[derive(Clone, Debug, Serialize)]
-#[allow(missing_docs)]
-pub struct DevicePlan {
-    /// Relative to the container's root, without `..`.
-    #[serde(serialize_with = "words::inside")]
-    pub path: PathBuf,
-    pub kind: NodeKind,
-    pub major: u64,
-    pub minor: u64,
-    #[serde(serialize_with = "words::mode")]
-    pub mode: u32,
-    pub uid: u32,
-    pub gid: u32,
-}
-
-/// What mknod makes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-#[allow(missing_docs)]
-pub enum NodeKind {
-    Character,
-    Block,
-    Fifo,
-}
-
-/// Plans the nodes of `linux.devices`.
-pub(super) fn devices(linux: &Linux) -> Result<Vec<DevicePlan>, RuntimeError> {
-    let plan = |(i, device): (usize, &oci_spec::runtime::LinuxDevice)| {
-        let refuse = |reason: String| RuntimeError::config(format!("linux.devices[{i}]"), reason);
-        let kind = match device.typ() {
-            LinuxDeviceType::C | LinuxDeviceType::U => NodeKind::Character,
-            LinuxDeviceType::B => NodeKind::Block,
-            LinuxDeviceType::P => NodeKind::Fifo,
-            LinuxDeviceType::A => return Err(refuse("type a is none of a node".into())),
-        };
-        let path = below_root(device.path());
-        if !device.path().is_absolute() || path.as_os_str().is_empty() {
-            return Err(refuse(format!("path {} is not absolute", device.path().display())));
-        }
-        let number = |n: i64| u32::try_from(n).map(u64::from).map_err(|_| refuse(format!("{n} is no device number")));
-        let (major, minor) = match kind {
-            NodeKind::Fifo => (0, 0),
-            _ => (number(device.major())?, number(device.minor())?),
-        };
-        let mode = device.file_mode().unwrap_or(0o666) & 0o7777;
-        let (uid, gid) = (device.uid().unwrap_or(0), device.gid().unwrap_or(0));
-        Ok(DevicePlan { path, kind, major, minor, mode, uid, gid })
-    };
-    linux.devices().iter().flatten().enumerate().map(plan).collect()
 }
 
 #[cfg(test)]
@@ -189,8 +197,14 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn plan_with(mount: serde_json::Value, label: Option<&str>, rootless: bool) -> Result<MountPlan, RuntimeError> {
+        let namespaces = NamespacePlan::default();
+        let context = MountContext { bundle: Path::new("/bundle"), namespaces: &namespaces, label, rootless };
+        MountPlan::new(0, &serde_json::from_value(mount).unwrap(), context)
+    }
+
     fn plan(mount: serde_json::Value) -> Result<MountPlan, RuntimeError> {
-        MountPlan::new(0, &serde_json::from_value(mount).unwrap(), Path::new("/bundle"))
+        plan_with(mount, None, false)
     }
 
     #[test]
@@ -199,6 +213,7 @@ mod tests {
         let kind = MountKind::Bind { source: "/bundle/data".into(), recursive: true };
         assert_eq!(mount.unwrap().kind, kind);
         assert!(plan(json!({"destination": "/d", "type": "bind", "source": "/x", "options": ["size=1"]})).is_err());
+        assert!(plan(json!({"destination": "/d", "type": "bind", "source": "/x", "options": ["sync"]})).is_ok());
         assert!(plan(json!({"destination": "/d", "type": "bind"})).is_err());
     }
 
@@ -206,6 +221,7 @@ mod tests {
     fn destinations_stay_below_the_root() {
         assert_eq!(below_root(Path::new("/a/../../b/./c")), Path::new("b/c"));
         assert_eq!(below_root(Path::new("relative")), Path::new("relative"));
+        assert!(plan(json!({"destination": "/a/..", "type": "tmpfs"})).is_err());
     }
 
     #[test]
@@ -215,5 +231,39 @@ mod tests {
         assert!(tmpfs("/x/../proc/self/attr").is_err());
         assert!(plan(json!({"destination": "/proc", "type": "proc"})).is_ok());
         assert!(plan(json!({"destination": "/proc/meminfo", "type": "bind", "source": "/x"})).is_ok());
+    }
+
+    #[test]
+    fn the_label_is_data_of_what_takes_it() {
+        let labelled = |kind: &str| {
+            let mount = json!({"destination": "/d", "type": kind, "source": "/s", "options": ["size=1", "sync"]});
+            let mut mount = mount;
+            if matches!(kind, "bind" | "proc") {
+                mount["options"] = json!([]);
+            }
+            plan_with(mount, Some("u:r:t:s0:c1,c2"), false).unwrap()
+        };
+        assert_eq!(labelled("tmpfs").options.data, ["size=1", "sync", "context=u:r:t:s0:c1,c2"]);
+        assert_eq!(labelled("devpts").options.data[2], "context=u:r:t:s0:c1,c2");
+        for kind in ["bind", "proc", "cgroup", "sysfs", "mqueue"] {
+            let mount = labelled(kind);
+            assert!(!mount.options.data.iter().any(|option| option.starts_with("context")), "{kind}");
+            assert_eq!(mount.label.is_some(), matches!(kind, "mqueue" | "cgroup"));
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_a_namespace_is_not_idmapped() {
+        let ids = json!([{"containerID": 0, "hostID": 1, "size": 1}]);
+        let mapped = |kind: &str, rootless: bool| {
+            let mount = json!({"destination": "/proc/../d", "type": kind, "source": "/s",
+                "uidMappings": ids, "gidMappings": ids});
+            plan_with(mount, None, rootless)
+        };
+        assert!(mapped("tmpfs", false).is_ok() && mapped("bind", false).is_ok());
+        assert!(mapped("bind", true).is_err());
+        for kind in ["proc", "sysfs", "mqueue", "devpts", "cgroup"] {
+            assert!(mapped(kind, false).unwrap_err().to_string().contains("idmapped"), "{kind}");
+        }
     }
 }

@@ -97,7 +97,8 @@ fn user(linux: &Linux, plan: &NamespacePlan) -> Result<Option<UserPlan>, Runtime
     }
 }
 
-fn mappings(field: &str, mappings: Option<&[LinuxIdMapping]>) -> Result<Vec<IdMap>, RuntimeError> {
+/// Takes the lines of a mapping.
+pub(super) fn mappings(field: &str, mappings: Option<&[LinuxIdMapping]>) -> Result<Vec<IdMap>, RuntimeError> {
     let convert = |map: &LinuxIdMapping| {
         let (container, host, size) = (map.container_id(), map.host_id(), map.size());
         let fits = |first: u32| size > 0 && first.checked_add(size - 1).is_some_and(|last| last < u32::MAX);

@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Mount options: from fstab's words to attributes, propagation and file system data.
 
-use ctr_sys::mount::{
-    MOUNT_ATTR__ATIME, MOUNT_ATTR_NOATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NODIRATIME, MOUNT_ATTR_NOEXEC,
-    MOUNT_ATTR_NOSUID, MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_RDONLY, MOUNT_ATTR_RELATIME, MOUNT_ATTR_STRICTATIME,
-};
 use nix::mount::MsFlags;
 use serde::Serialize;
 
+use super::attributes::Change;
 use super::words;
 
 /// What a mount's options ask for.
@@ -19,71 +16,39 @@ pub struct MountOptions {
     pub bind: Option<bool>,
     /// Attributes of the mount itself.
     pub attributes: Change,
+    /// Whether any option is about those, be it only to say what is so anyway: `dev`, `atime`, `async`.
+    #[serde(skip)]
+    pub names_attributes: bool,
     /// Attributes of the mount and of all below it (`rro` and the like).
     pub recursive: Change,
     /// Propagation to give it afterwards, in order: the `MS_*` flag, and whether to those below as well.
     #[serde(serialize_with = "words::propagations")]
     pub propagation: Vec<(u64, bool)>,
+    /// Words that every file system understands about itself: `sync`, `lazytime`. A bind mount has none.
+    #[serde(skip)] // data, where they count
+    pub superblock: Vec<String>,
     /// What is left: the file system's own options.
     pub data: Vec<String>,
     /// Copy what the mount covers into it (runc's extension for tmpfs).
     pub copy_up: bool,
-    /// `idmap` (`false`) or `ridmap` (`true`).
-    pub idmap: Option<bool>,
+    /// See its ids mapped.
+    #[serde(skip)] // the mount's own says it
+    pub idmap: Option<IdmapOption>,
+    /// A source that is a symlink is made one at the destination (`copy-symlink`, crun's extension).
+    pub copy_symlink: bool,
+    /// A source that is a symlink is mounted itself (`src-nofollow`, crun's extension).
+    pub source_nofollow: bool,
+    /// A destination that is a symlink is covered itself (`dest-nofollow`, crun's extension).
+    pub destination_nofollow: bool,
 }
 
-/// `MOUNT_ATTR_*` to set and to clear.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct Change {
-    pub set: u64,
-    pub clear: u64,
-}
-
-impl Change {
-    /// Whether it changes nothing.
-    pub fn is_empty(self) -> bool {
-        self == Self::default()
-    }
-
-    // The access times are one field of three values, which has to be cleared before it is set.
-    fn access_time(&mut self, value: u64) {
-        self.set = self.set & !MOUNT_ATTR__ATIME | value;
-        self.clear |= MOUNT_ATTR__ATIME;
-    }
-
-    fn set(&mut self, flag: u64) {
-        self.set |= flag;
-        self.clear &= !flag;
-    }
-
-    fn clear(&mut self, flag: u64) {
-        self.clear |= flag;
-        self.set &= !flag;
-    }
-
-    // Whether the word (without a leading r) is an attribute.
-    fn take(&mut self, word: &str) -> bool {
-        match word {
-            "ro" => self.set(MOUNT_ATTR_RDONLY),
-            "rw" => self.clear(MOUNT_ATTR_RDONLY),
-            "nosuid" => self.set(MOUNT_ATTR_NOSUID),
-            "suid" => self.clear(MOUNT_ATTR_NOSUID),
-            "nodev" => self.set(MOUNT_ATTR_NODEV),
-            "dev" => self.clear(MOUNT_ATTR_NODEV),
-            "noexec" => self.set(MOUNT_ATTR_NOEXEC),
-            "exec" => self.clear(MOUNT_ATTR_NOEXEC),
-            "nosymfollow" => self.set(MOUNT_ATTR_NOSYMFOLLOW),
-            "symfollow" => self.clear(MOUNT_ATTR_NOSYMFOLLOW),
-            "nodiratime" => self.set(MOUNT_ATTR_NODIRATIME),
-            "diratime" => self.clear(MOUNT_ATTR_NODIRATIME),
-            "noatime" => self.access_time(MOUNT_ATTR_NOATIME),
-            "strictatime" => self.access_time(MOUNT_ATTR_STRICTATIME),
-            "relatime" | "atime" | "norelatime" | "nostrictatime" => self.access_time(MOUNT_ATTR_RELATIME),
-            _ => return false,
-        }
-        true
-    }
+/// `idmap` or `ridmap`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IdmapOption {
+    /// Whether what is mounted below is mapped as well.
+    pub recursive: bool,
+    /// crun's mapping in the option itself: `uids=0-1000-10;gids=0-1000-10`.
+    pub mapping: Option<String>,
 }
 
 impl MountOptions {
@@ -98,6 +63,7 @@ impl MountOptions {
 
     fn take(&mut self, option: &str) {
         if self.attributes.take(option) {
+            self.names_attributes = true;
             return;
         }
         match option {
@@ -105,17 +71,42 @@ impl MountOptions {
             "bind" => self.bind = Some(self.bind.unwrap_or(false)),
             "rbind" => self.bind = Some(true),
             "tmpcopyup" => self.copy_up = true,
-            "idmap" => self.idmap = Some(self.idmap.unwrap_or(false)),
-            "ridmap" => self.idmap = Some(true),
-            _ => {
-                if let Some(propagation) = propagation(option) {
-                    self.propagation.push(propagation);
-                } else if !option.strip_prefix('r').is_some_and(|word| self.recursive.take(word)) {
-                    self.data.push(option.to_owned());
-                }
+            "copy-symlink" => self.copy_symlink = true,
+            "src-nofollow" => self.source_nofollow = true,
+            "dest-nofollow" => self.destination_nofollow = true,
+            "sync" | "async" | "dirsync" | "lazytime" | "nolazytime" | "mand" | "nomand" => {
+                self.names_attributes = true;
+                self.superblock.push(option.to_owned());
             }
+            // What mount(2) takes for them has no effect on a new mount.
+            "silent" | "loud" | "iversion" | "noiversion" | "remount" => self.names_attributes = true,
+            _ => self.take_other(option),
         }
     }
+
+    fn take_other(&mut self, option: &str) {
+        if let Some(propagation) = propagation(option) {
+            self.propagation.push(propagation);
+        } else if let Some(idmap) = idmap(option) {
+            let recursive = idmap.recursive || self.idmap.as_ref().is_some_and(|before| before.recursive);
+            self.idmap = Some(IdmapOption { recursive, ..idmap });
+        } else if !option.strip_prefix('r').is_some_and(|word| self.recursive.take_recursive(word)) {
+            self.data.push(option.to_owned());
+        }
+    }
+}
+
+fn idmap(option: &str) -> Option<IdmapOption> {
+    let (word, mapping) = match option.split_once('=') {
+        Some((word, mapping)) => (word, Some(mapping).filter(|mapping| !mapping.is_empty())),
+        None => (option, None),
+    };
+    let recursive = match word {
+        "idmap" => false,
+        "ridmap" => true,
+        _ => return None,
+    };
+    Some(IdmapOption { recursive, mapping: mapping.map(str::to_owned) })
 }
 
 /// The `MS_*` flag of a propagation, and whether it is recursive.
@@ -137,6 +128,7 @@ pub fn propagation(word: &str) -> Option<(u64, bool)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ctr_sys::mount::{MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY};
 
     fn parse(options: &[&str]) -> MountOptions {
         MountOptions::parse(&options.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>())
@@ -144,11 +136,25 @@ mod tests {
 
     #[test]
     fn options_fall_into_their_kinds() {
-        let parsed = parse(&["rbind", "ro", "nosuid", "rprivate", "rnoexec", "mode=755", "size=64k", "newinstance"]);
+        let options = [
+            "rbind",
+            "ro",
+            "nosuid",
+            "rprivate",
+            "rnoexec",
+            "mode=755",
+            "size=64k",
+            "sync",
+            "newinstance",
+            "remount",
+            "loud",
+        ];
+        let parsed = parse(&options);
         assert_eq!(parsed.bind, Some(true));
         assert_eq!(parsed.attributes, Change { set: MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID, clear: 0 });
         assert_eq!(parsed.recursive, Change { set: MOUNT_ATTR_NOEXEC, clear: 0 });
         assert_eq!(parsed.propagation, [(MsFlags::MS_PRIVATE.bits(), true)]);
+        assert_eq!(parsed.superblock, ["sync"]);
         assert_eq!(parsed.data, ["mode=755", "size=64k", "newinstance"]);
     }
 
@@ -156,7 +162,23 @@ mod tests {
     fn the_last_of_two_contradictory_options_wins() {
         assert_eq!(parse(&["ro", "rw"]).attributes, Change { set: 0, clear: MOUNT_ATTR_RDONLY });
         assert_eq!(parse(&["bind", "rbind"]).bind, Some(true));
-        let times = parse(&["noatime", "strictatime"]).attributes;
-        assert_eq!(times, Change { set: MOUNT_ATTR_STRICTATIME, clear: MOUNT_ATTR__ATIME });
+    }
+
+    #[test]
+    fn an_option_that_clears_or_sets_nothing_still_names_an_attribute() {
+        for option in ["dev", "atime", "async", "silent"] {
+            assert!(parse(&["bind", option]).names_attributes, "{option}");
+        }
+        assert!(!parse(&["rbind", "rprivate", "rro", "idmap", "defaults"]).names_attributes);
+    }
+
+    #[test]
+    fn a_mapping_may_stand_in_the_option() {
+        let idmap = |options: &[&str]| parse(options).idmap.unwrap();
+        assert_eq!(idmap(&["idmap"]), IdmapOption { recursive: false, mapping: None });
+        assert_eq!(idmap(&["ridmap="]), IdmapOption { recursive: true, mapping: None });
+        let given = idmap(&["idmap=uids=0-1-10;gids=0-1-10"]);
+        assert_eq!(given, IdmapOption { recursive: false, mapping: Some("uids=0-1-10;gids=0-1-10".into()) });
+        assert_eq!(parse(&["idmapped"]).data, ["idmapped"]);
     }
 }

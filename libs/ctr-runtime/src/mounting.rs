@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The mounts of the config, made one after the other in the container's mount namespace.
+//!
+//! Each is complete before it is attached, and is attached to a descriptor of its mount point: no path
+//! crosses a system call, so there is nothing that a symlink in the image could redirect.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use ctr_sys::mount::{self, Attributes, FsContext, MOUNT_ATTR_RDONLY};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
+use nix::sys::stat::{Mode, fchmod, fstat};
+use nix::unistd::symlinkat;
+
+use crate::beneath::{Leaf, Root, is_dir};
+use crate::cgroup_mount::{self, CgroupMount};
+use crate::copy_up;
+use crate::mount_source::{self, Source};
+use crate::plan::{Change, MountKind, MountPlan};
+use crate::report::{InitFailure, Step, StepResult};
+
+/// Makes mounts in a container.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mounter<'a> {
+    /// The container's root.
+    pub(crate) root: Root<'a>,
+    /// The container's cgroups, for mounts of type cgroup.
+    pub(crate) cgroups: &'a [CgroupMount],
+    /// Whether a user namespace other than the sources' own limits what may be changed of them.
+    pub(crate) in_user_namespace: bool,
+}
+
+impl Mounter<'_> {
+    /// Makes a mount, of what the parent has prepared of it if that is anything. Returns the mount, unless
+    /// it was to be a symlink.
+    pub(crate) fn mount(&self, planned: &MountPlan, prepared: Option<Source>) -> StepResult<Option<OwnedFd>> {
+        match (prepared, &planned.kind) {
+            (Some(Source::Symlink(target)), _) => self.make_symlink(planned, &target).map(|()| None),
+            (Some(Source::Tree(tree)), MountKind::Bind { .. }) => self.bind(planned, tree).map(Some),
+            (None, MountKind::Bind { source, .. }) => {
+                let failed = || format!("bind {} to /{}", source.display(), planned.destination.display());
+                match mount_source::open(planned).step_with(failed)? {
+                    Source::Symlink(target) => self.make_symlink(planned, &target).map(|()| None),
+                    Source::Tree(tree) => self.bind(planned, tree).map(Some),
+                }
+            }
+            (_, MountKind::Cgroup) => cgroup_mount::mount_cgroups(self, planned).map(Some),
+            (Some(Source::Tree(tree)), MountKind::New { .. }) if planned.kind.is_new("tmpfs") => {
+                self.mount_tmpfs(planned, Some(tree)).map(Some)
+            }
+            (Some(Source::Tree(tree)), MountKind::New { .. }) => self.attach(planned, tree, true).map(Some),
+            (None, MountKind::New { .. }) if planned.kind.is_new("tmpfs") => self.mount_tmpfs(planned, None).map(Some),
+            (None, MountKind::New { fstype, source }) => {
+                let tree = new_file_system(fstype, source, planned)?;
+                self.attach(planned, tree, true).map(Some)
+            }
+        }
+    }
+
+    fn bind(&self, planned: &MountPlan, tree: OwnedFd) -> StepResult<OwnedFd> {
+        let failed = || failed_at(planned);
+        if planned.destination == Path::new("proc") && !mount::is_on_proc(&tree).step_with(failed)? {
+            return Err(InitFailure::finding(format!("{}: only proc can be mounted on /proc", failed())));
+        }
+        self.set_bind_attributes(planned, tree.as_fd())?;
+        let directory = is_dir(&tree).step_with(failed)?;
+        self.attach(planned, tree, directory)
+    }
+
+    fn attach(&self, planned: &MountPlan, tree: OwnedFd, directory: bool) -> StepResult<OwnedFd> {
+        let target = match self.existing_target(planned, directory)? {
+            Some(target) => target,
+            None => self.new_target(planned, directory)?,
+        };
+        mount::move_mount(tree.as_fd(), target.as_fd()).step_with(|| failed_at(planned))?;
+        settle(planned, tree.as_fd())?;
+        Ok(tree)
+    }
+
+    fn make_symlink(&self, planned: &MountPlan, target: &Path) -> StepResult<()> {
+        let path = planned.destination.as_path();
+        let failed = || format!("make the symlink /{} to {}", path.display(), target.display());
+        let parent = self.root.make_dir(path.parent().unwrap_or(Path::new(""))).step_with(failed)?;
+        self.refuse_proc(planned, &parent)?;
+        let name = path.file_name().unwrap_or_default();
+        match symlinkat(target, &parent, name) {
+            Err(Errno::EEXIST) if readlinkat(&parent, name).is_ok_and(|there| there == *target) => Ok(()),
+            result => result.step_with(failed),
+        }
+    }
+
+    /// Opens the mount point, if it is there.
+    pub(crate) fn existing_target(&self, planned: &MountPlan, directory: bool) -> StepResult<Option<OwnedFd>> {
+        let path = planned.destination.as_path();
+        let failed = || format!("open the mount point /{}", path.display());
+        let flags = if directory { OFlag::O_PATH | OFlag::O_DIRECTORY } else { OFlag::O_PATH };
+        if planned.options.destination_nofollow {
+            return self.unfollowed_target(planned);
+        }
+        let found = match self.root.open_plain(path, flags) {
+            // Masks, labels and sysctls rely on these two being where they seem to be.
+            Err(error) if is_vital(path) && is(&error, [Errno::ELOOP, Errno::ENOTDIR]) => {
+                let what = match &planned.kind {
+                    MountKind::New { fstype, .. } => format!("filesystem {fstype:?} must"),
+                    _ => format!("a mount on /{} must", path.display()),
+                };
+                return Err(InitFailure::finding(format!("{what} be mounted on ordinary directory: {}", failed())));
+            }
+            Err(error) if is(&error, [Errno::ELOOP]) => {
+                let found = self.root.open(path, flags);
+                if let Ok(found) = &found {
+                    self.refuse_proc(planned, found)?;
+                }
+                found
+            }
+            // The plan knows what it allows in /proc when no symlink leads there.
+            result => result,
+        };
+        match found {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            result => result.map(Some).step_with(failed),
+        }
+    }
+
+    fn unfollowed_target(&self, planned: &MountPlan) -> StepResult<Option<OwnedFd>> {
+        let path = planned.destination.as_path();
+        let failed = || format!("open the mount point /{}", path.display());
+        let parent = self.root.make_dir(path.parent().unwrap_or(Path::new(""))).step_with(failed)?;
+        self.refuse_proc(planned, &parent)?;
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        match openat(&parent, path.file_name().unwrap_or_default(), flags, Mode::empty()) {
+            Err(Errno::ENOENT) => Ok(None),
+            result => result.map(Some).step_with(failed),
+        }
+    }
+
+    /// Makes the mount point.
+    pub(crate) fn new_target(&self, planned: &MountPlan, directory: bool) -> StepResult<OwnedFd> {
+        let path = planned.destination.as_path();
+        let leaf = if directory { Leaf::Directory } else { Leaf::File };
+        let target = self.root.make(path, leaf).step_with(|| format!("make the mount point /{}", path.display()))?;
+        self.refuse_proc(planned, &target)?;
+        Ok(target)
+    }
+
+    // What something else would stand in for there is written to by name, and trusted (CVE-2019-19921).
+    fn refuse_proc(&self, planned: &MountPlan, place: &OwnedFd) -> StepResult<()> {
+        match mount::is_on_proc(place).step_with(|| failed_at(planned))? {
+            true => Err(InitFailure::finding(format!("{}: a symlink leads into /proc", failed_at(planned)))),
+            false => Ok(()),
+        }
+    }
+
+    fn set_bind_attributes(&self, planned: &MountPlan, tree: BorrowedFd<'_>) -> StepResult<()> {
+        let failed = || format!("set the options of /{}", planned.destination.display());
+        let wanted = planned.options.attributes;
+        if !planned.options.names_attributes {
+            return Ok(());
+        }
+        if !self.in_user_namespace {
+            match change(tree, false, wanted.exactly()) {
+                // The runtime itself is in a user namespace.
+                Err(error) if is(&error, [Errno::EPERM]) => {}
+                result => return result.step_with(failed),
+            }
+        }
+        let mut present = mount::attributes_of(tree).step_with(failed)?;
+        if wanted.clear & present & MOUNT_ATTR_RDONLY != 0 && is_read_only_itself(tree).step_with(failed)? {
+            present &= !MOUNT_ATTR_RDONLY;
+        }
+        match wanted.with_locked(present) {
+            Ok(possible) => change(tree, false, possible).step_with(failed),
+            Err(locked) => {
+                let step = format!("{}: {locked}", failed());
+                Err(InitFailure { step, errno: Some(libc::EPERM), exec_status: 0 })
+            }
+        }
+    }
+
+    // As runc: it has the mode of the directory that it covers, unless the config has another.
+    fn mount_tmpfs(&self, planned: &MountPlan, prepared: Option<OwnedFd>) -> StepResult<OwnedFd> {
+        let options = &planned.options;
+        let failed = || failed_at(planned);
+        let covered = self.existing_target(planned, true)?;
+        let inherits = !options.data.iter().any(|option| option.starts_with("mode="));
+        let mode = match &covered {
+            Some(covered) if inherits => Some(fstat(covered).step_with(failed)?.st_mode & 0o7777),
+            _ => None,
+        };
+        let tmpfs = match prepared {
+            Some(tmpfs) => {
+                if let Some(mode) = mode {
+                    let root = open_root(tmpfs.as_fd()).step_with(failed)?;
+                    fchmod(root, Mode::from_bits_truncate(mode)).step_with(failed)?;
+                }
+                tmpfs
+            }
+            None => {
+                let mut data = options.data.clone();
+                data.extend(mode.map(|mode| format!("mode={mode:o}")));
+                let MountKind::New { fstype, source } = &planned.kind else { unreachable!("it is a tmpfs") };
+                // It is filled before it is read-only.
+                create_file_system(fstype, source, &data, options.attributes.set & !MOUNT_ATTR_RDONLY)
+                    .map_err(|why| explain(planned, fstype, why))?
+            }
+        };
+        if let Some(covered) = covered.as_ref().filter(|_| options.copy_up) {
+            let copied = copy_up::copy(covered.as_fd(), tmpfs.as_fd());
+            copied.step_with(|| format!("copy /{} to its tmpfs", planned.destination.display()))?;
+        }
+        if options.attributes.set & MOUNT_ATTR_RDONLY != 0 {
+            mount::make_read_only(&tmpfs).step_with(failed)?;
+        }
+        let target = match covered {
+            Some(covered) => covered,
+            None => self.new_target(planned, true)?,
+        };
+        mount::move_mount(tmpfs.as_fd(), target.as_fd()).step_with(failed)?;
+        settle(planned, tmpfs.as_fd())?;
+        Ok(tmpfs)
+    }
+}
+
+fn failed_at(planned: &MountPlan) -> String {
+    match &planned.kind {
+        MountKind::Bind { source, .. } => {
+            format!("error mounting {:?} to rootfs at \"/{}\"", source, planned.destination.display())
+        }
+        MountKind::Cgroup => format!("mount cgroup to /{}", planned.destination.display()),
+        MountKind::New { fstype, .. } => format!("mount {fstype} to /{}", planned.destination.display()),
+    }
+}
+
+fn is_vital(path: &Path) -> bool {
+    path == Path::new("proc") || path == Path::new("sys")
+}
+
+fn is<const N: usize>(error: &io::Error, errnos: [Errno; N]) -> bool {
+    errnos.iter().any(|errno| error.raw_os_error() == Some(*errno as i32))
+}
+
+fn change(mount: BorrowedFd<'_>, recursive: bool, change: Change) -> io::Result<()> {
+    let attributes = Attributes { set: change.set, clear: change.clear, ..Attributes::default() };
+    mount::set_attributes(mount, recursive, attributes)
+}
+
+// Whether it is the file system that is read-only: the mount of it can then be as writable as it likes.
+fn is_read_only_itself(tree: BorrowedFd<'_>) -> io::Result<bool> {
+    match change(tree, false, Change { set: 0, clear: MOUNT_ATTR_RDONLY }) {
+        Err(error) if is(&error, [Errno::EPERM]) => return Ok(false),
+        result => result?,
+    }
+    let itself = mount::attributes_of(tree)? & MOUNT_ATTR_RDONLY != 0;
+    if !itself {
+        mount::make_read_only(tree)?;
+    }
+    Ok(itself)
+}
+
+/// What is done to a mount once it is attached, with what is mounted below it by then: the recursive
+/// attributes, and each propagation in a call of its own.
+pub(crate) fn settle(planned: &MountPlan, mount: BorrowedFd<'_>) -> StepResult<()> {
+    let shown = || format!("/{}", planned.destination.display());
+    if !planned.options.recursive.is_empty() {
+        change(mount, true, planned.options.recursive).step_with(|| format!("set the options of {}", shown()))?;
+    }
+    for &(propagation, recursive) in &planned.options.propagation {
+        let change = Attributes { propagation, ..Attributes::default() };
+        mount::set_attributes(mount, recursive, change).step_with(|| format!("set the propagation of {}", shown()))?;
+    }
+    Ok(())
+}
+
+fn open_root(mount: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
+    openat(mount, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+fn new_file_system(fstype: &str, source: &str, planned: &MountPlan) -> StepResult<OwnedFd> {
+    let mount = match create_file_system(fstype, source, &planned.options.data, planned.options.attributes.set) {
+        // Without a network or ipc namespace of its own, a user namespace may not mount these anew.
+        Err((_, error)) if is(&error, [Errno::EPERM]) && matches!(fstype, "sysfs" | "mqueue") => {
+            let host = if fstype == "sysfs" { "/sys" } else { "/dev/mqueue" };
+            let tree = mount::clone_tree(AT_FDCWD, Path::new(host), true).step_with(|| format!("bind {host}"))?;
+            // What the host has mounted below is no more writable than the whole.
+            let attributes = Change { set: planned.options.attributes.set, clear: 0 };
+            change(tree.as_fd(), true, attributes).step_with(|| format!("set the options of {host}"))?;
+            return Ok(tree);
+        }
+        result => result.map_err(|why| explain(planned, fstype, why))?,
+    };
+    if let Some(label) = &planned.label {
+        let labelled = open_root(mount.as_fd()).map_err(io::Error::from);
+        let labelled =
+            labelled.and_then(|root| ctr_sys::xattr::set(root.as_fd(), b"security.selinux", label.as_bytes()));
+        labelled.map_err(|error| explain(planned, fstype, (None, error)))?;
+    }
+    Ok(mount)
+}
+
+/// A file system that could not be made: the kernel's complaint, if it had one, and its error.
+pub(crate) type NotMade = (Option<String>, io::Error);
+
+/// Makes a file system, not yet attached.
+pub(crate) fn create_file_system(
+    fstype: &str,
+    source: &str,
+    data: &[String],
+    attributes: u64,
+) -> Result<OwnedFd, NotMade> {
+    let context = FsContext::open(fstype).map_err(|error| (None, error))?;
+    let configure = || {
+        context.set_string("source", source)?;
+        for option in data {
+            match option.split_once('=') {
+                Some((key, value)) => context.set_string(key, value)?,
+                None => context.set_flag(option)?,
+            }
+        }
+        context.mount(attributes)
+    };
+    configure().map_err(|error| (context.complaint(), error))
+}
+
+/// Says why a file system could not be made.
+pub(crate) fn explain(planned: &MountPlan, fstype: &str, (complaint, error): NotMade) -> InitFailure {
+    let labelled = planned.label.is_some() || planned.options.data.iter().any(|option| option.starts_with("context="));
+    let place = planned.destination.display();
+    if labelled && !has_selinux() {
+        let step =
+            format!("mount {fstype} to /{place}: linux.mountLabel needs SELinux, which this kernel does not use");
+        return InitFailure::finding(step);
+    }
+    let why = complaint.map(|text| format!(" ({text})")).unwrap_or_default();
+    let failed: StepResult<()> = Err(error).step_with(|| format!("mount {fstype} to /{place}{why}"));
+    failed.expect_err("it is an error")
+}
+
+fn has_selinux() -> bool {
+    let known = std::fs::read_to_string("/proc/filesystems");
+    known.is_ok_and(|known| known.lines().any(|line| line.ends_with("\tselinuxfs")))
+}
