@@ -17,6 +17,7 @@ mod hooks;
 mod interrupted;
 mod killed;
 mod killed_runtime;
+mod net_device;
 mod pipeline;
 mod process;
 mod pull;

@@ -28,6 +28,8 @@ pub enum RuntimeError {
     Member { path: PathBuf, member: String, source: serde_json::Error },
     #[error("{field}: {reason}")]
     Config { field: String, reason: String },
+    #[error("{action} network device {name:?}")]
+    NetDevice { action: &'static str, name: String, source: io::Error },
     #[error("{0} is not supported")]
     Unsupported(String),
     #[error("container id {0:?} is not valid: only letters, digits and _ + . - may occur, and at most 200 of them")]
@@ -95,7 +97,10 @@ impl RuntimeError {
 impl Classify for RuntimeError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Io { source, .. } | Self::Call { source, .. } | Self::Hook { source, .. } => ErrorKind::of_io(source),
+            Self::Io { source, .. }
+            | Self::Call { source, .. }
+            | Self::NetDevice { source, .. }
+            | Self::Hook { source, .. } => ErrorKind::of_io(source),
             Self::NoBundle(_) | Self::NoConfig(_) | Self::NotFound(_) => ErrorKind::NotFound,
             Self::Json { .. }
             | Self::Member { .. }

@@ -80,8 +80,8 @@ impl Init<'_> {
         // As runc: a working directory that the image lacks is made. A failure is chdir's to report.
         let _ = Root(root.as_fd()).make_dir(&self.launch.process.cwd);
         umask(inherited_umask);
-        if self.plan.hooks.wait_in_runtime() {
-            self.channel.send(&Message::WantsHooks).step("ask for the hooks")?;
+        if self.plan.waits_for_runtime() {
+            self.channel.send(&Message::WantsRuntime).step("wait for the runtime")?;
             self.await_go()?;
         }
         // After those hooks, which may have made the interface that one of them belongs to.

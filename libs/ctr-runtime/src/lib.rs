@@ -31,6 +31,8 @@ mod launch;
 mod listener;
 mod mount_source;
 mod mounting;
+mod net_device;
+mod netlink;
 mod overlay;
 mod pid_file;
 mod pidfd_socket;

@@ -11,6 +11,7 @@ mod idmap;
 mod memory;
 mod mounts;
 mod namespaces;
+mod net_device;
 mod options;
 mod process;
 mod sysctl;
@@ -34,6 +35,7 @@ pub use idmap::{IdmapPlan, Mapping};
 pub use memory::MemoryPolicy;
 pub use mounts::{MountContext, MountKind, MountPlan};
 pub use namespaces::{IdMap, NamespacePlan, UserPlan};
+pub use net_device::NetDevice;
 pub use options::{IdmapOption, MountOptions, propagation};
 pub use process::{ProcessPlan, Rlimit};
 pub use sysctl::Sysctl;
@@ -50,6 +52,7 @@ pub struct Plan {
     pub bundle: PathBuf,
     pub rootfs: RootfsPlan,
     pub namespaces: NamespacePlan,
+    pub net_devices: Vec<NetDevice>,
     pub mounts: Vec<MountPlan>,
     /// The SELinux label of what is mounted.
     pub mount_label: Option<String>,
@@ -157,6 +160,7 @@ impl Plan {
             memory_policy: linux.memory_policy().as_ref().map(MemoryPolicy::new).transpose()?,
             process: spec.process().as_ref().map(ProcessPlan::new).transpose()?,
             hooks: Hooks::new(spec)?,
+            net_devices: NetDevice::plan(linux, &namespaces, caller.rootless)?,
             namespaces,
             mounts,
             mount_label,
@@ -165,6 +169,14 @@ impl Plan {
             return Err(RuntimeError::config("hostname", "it needs a uts namespace of the container's own"));
         }
         Ok(plan)
+    }
+}
+
+impl Plan {
+    /// Whether the container's process has to wait for what is done outside once its namespaces and mounts are
+    /// there.
+    pub(crate) fn waits_for_runtime(&self) -> bool {
+        !self.net_devices.is_empty() || !self.hooks.prestart.is_empty() || !self.hooks.create_runtime.is_empty()
     }
 }
 
@@ -220,11 +232,6 @@ impl Hooks {
     pub fn run_in_container(&self) -> bool {
         !self.create_container.is_empty() || !self.start_container.is_empty()
     }
-
-    /// Whether the container's process has to wait for hooks that run outside.
-    pub fn wait_in_runtime(&self) -> bool {
-        !self.prestart.is_empty() || !self.create_runtime.is_empty()
-    }
 }
 
 // A spec that asks for what is not here must not get a container without it.
@@ -232,9 +239,6 @@ fn refuse_unsupported(linux: &Linux) -> Result<(), RuntimeError> {
     let refuse = |what: &str| Err(RuntimeError::Unsupported(what.to_owned()));
     if linux.intel_rdt().is_some() {
         return refuse("linux.intelRdt");
-    }
-    if linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
-        return refuse("linux.netDevices");
     }
     Ok(())
 }

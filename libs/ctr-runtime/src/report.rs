@@ -94,8 +94,9 @@ impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
 pub(crate) enum Message {
     /// From the child: its user namespace awaits its mappings.
     WantsMappings,
-    /// From the child: its namespaces are there, hooks in the runtime's namespace may run.
-    WantsHooks,
+    /// From the child: its namespaces and mounts are there, and the turn is that of what is done outside:
+    /// network devices, and hooks in the runtime's namespaces.
+    WantsRuntime,
     /// From the child: it may not set its resource limits itself.
     WantsLimits,
     /// From the child: its seccomp listener.
@@ -129,7 +130,7 @@ impl Channel {
         let plain = |letter: u8| nix::sys::socket::send(self.raw(), &[letter], no_signal()).map(drop);
         match message {
             Message::WantsMappings => plain(b'U')?,
-            Message::WantsHooks => plain(b'H')?,
+            Message::WantsRuntime => plain(b'H')?,
             Message::WantsLimits => plain(b'L')?,
             Message::Ready => plain(b'R')?,
             Message::Go => plain(b'G')?,
@@ -197,7 +198,7 @@ impl Channel {
         let message = match (packet[..n].split_first(), fd) {
             (None, _) => return Ok(None),
             (Some((b'U', _)), _) => Message::WantsMappings,
-            (Some((b'H', _)), _) => Message::WantsHooks,
+            (Some((b'H', _)), _) => Message::WantsRuntime,
             (Some((b'L', _)), _) => Message::WantsLimits,
             (Some((b'R', _)), _) => Message::Ready,
             (Some((b'G', _)), _) => Message::Go,

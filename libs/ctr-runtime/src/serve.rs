@@ -16,7 +16,7 @@ use crate::plan::{Plan, Rlimit};
 use crate::report::{Channel, Message, Step};
 use crate::seccomp::SeccompError;
 use crate::state::State;
-use crate::{RuntimeError, fate, hooks, launch, rootfs, user_namespace};
+use crate::{RuntimeError, fate, hooks, launch, net_device, rootfs, user_namespace};
 
 /// Answers the container's process until it waits at its gate or, opened at once, runs its program. Returns
 /// the master of its terminal, if it hands one over.
@@ -41,7 +41,8 @@ pub(crate) fn serve(
                     false => Message::Go,
                 }
             }
-            Some(Message::WantsHooks) => {
+            Some(Message::WantsRuntime) => {
+                net_device::move_all(&plan.net_devices, state.pid)?;
                 let told = state.to_oci("creating");
                 hooks::run("prestart", &plan.hooks, &plan.hooks.prestart, &told)?;
                 hooks::run("createRuntime", &plan.hooks, &plan.hooks.create_runtime, &told)?;
