@@ -2,6 +2,9 @@
 //! The tools as users run them: one file per behaviour, one test per claim.
 
 mod bundle;
+mod caller_bundle;
+mod caller_containerd;
+mod caller_podman;
 mod cli;
 mod container;
 mod debian;

@@ -65,12 +65,13 @@ impl Image {
     /// hard links, symbolic links and a whiteout. `extra` goes on top, as a third layer.
     pub fn busybox(busybox: &[u8], extra: Option<Layer>) -> Self {
         let mut base = Layer::new();
-        for dir in ["bin", "etc", "proc", "sys", "dev", "tmp", "root", "usr", "usr/bin"] {
+        for dir in ["bin", "etc", "proc", "sys", "dev", "root", "usr", "usr/bin"] {
             base = base.dir(dir);
         }
         base = base.with(Entry::dir("tmp").mode(0o1777)).program("bin/busybox", busybox);
         for applet in ["sh", "echo", "cat", "ls", "sleep", "true", "false", "id", "env", "kill", "head", "wc"] {
-            base = base.hardlink(&format!("bin/{applet}"), "bin/busybox");
+            // Some unpackers give the file the mode of its last link.
+            base = base.with(Entry::hardlink(&format!("bin/{applet}"), "bin/busybox").mode(0o755));
         }
         for applet in ["hostname", "mount", "ps", "stty", "tty", "trap", "dd", "touch", "rm", "mkdir", "grep"] {
             base = base.symlink(&format!("bin/{applet}"), "busybox");

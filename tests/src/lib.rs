@@ -5,6 +5,7 @@
 //! Nothing here uses the libraries of the tools, but for the digests of `ctr-record`: a test must not
 //! inherit the mistake that it looks for.
 
+pub mod enclosure;
 pub mod image;
 pub mod layer;
 pub mod leak;
