@@ -34,6 +34,7 @@ mod runtime_idmap;
 mod runtime_lifecycle;
 mod runtime_mounts;
 mod runtime_plan;
+mod runtime_service;
 mod runtime_systemd;
 mod runtime_update;
 mod runtime_usage;

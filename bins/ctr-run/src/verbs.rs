@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use ctr_cli::{Context, Error};
 use ctr_runtime::cgroup::Manager;
-use ctr_runtime::{Container, CreateOptions, RunOptions, RuntimeError};
+use ctr_runtime::{Container, CreateOptions, RunOptions, RuntimeError, Service};
 use ctr_store::sched::Inherited;
 
 use crate::args::{Args, Command, Create, Delete, Global, Run};
@@ -42,7 +42,7 @@ fn dispatch(global: &Global, command: &Command) -> Result<ExitCode, Error> {
         }
         Command::Run(run) => return run_container(&root, run, global.manager()),
         Command::Exec(args) => return exec::perform(&open(&args.words[0])?, args),
-        Command::Start(args) => open(&args.id)?.start()?,
+        Command::Start(args) => open(&args.id)?.start_for(&Service::of_this_process())?,
         Command::State(args) => output::print_json(&open(&args.id)?.to_json())?,
         Command::Kill(args) => {
             let number = ctr_sys::process::parse_signal(&args.signal)
@@ -91,6 +91,7 @@ fn options(create: &Create, cgroup_manager: Manager) -> CreateOptions {
         no_pivot: create.no_pivot,
         no_new_keyring: create.no_new_keyring,
         preserve_fds: create.preserve_fds,
+        service: Service::of_this_process(),
         cgroup_manager,
     }
 }

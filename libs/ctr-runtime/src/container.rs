@@ -14,9 +14,10 @@ use serde_json::Value;
 
 use crate::cgroup::{Cgroup, CgroupError};
 use crate::create::{self, CreateOptions, Opening};
+use crate::notify::Notify;
 use crate::plan::{Caller, Plan};
 use crate::state::{self, ContainerDir, State};
-use crate::{RuntimeError, gate, hooks, spec};
+use crate::{RuntimeError, Service, gate, hooks, spec};
 
 /// A container of a state root.
 #[derive(Debug)]
@@ -98,6 +99,16 @@ impl Container {
         }
         drop(lock);
         container.run_poststart()
+    }
+
+    /// The same for a service manager: returns once the container has said that it is ready, if the manager
+    /// wants to know.
+    pub fn start_for(&self, service: &Service) -> Result<(), RuntimeError> {
+        let notify = service.notify.as_deref().map(|manager| Notify::bind(self.dir.path(), manager));
+        let Some(notify) = notify.transpose()?.flatten() else { return self.start() };
+        let pidfd = self.pidfd()?;
+        self.start()?;
+        pidfd.map_or(Ok(()), |pidfd| notify.wait(self.state.pid, &pidfd))
     }
 
     /// Runs the hooks that come after the program was executed; if one fails the container is stopped.

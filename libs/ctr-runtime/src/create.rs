@@ -21,6 +21,7 @@ use crate::hooks::Outputs;
 use crate::init::Init;
 use crate::keyring::SessionKeyring;
 use crate::launch::Launch;
+use crate::notify::Notify;
 use crate::pidfd_socket::{PidfdSocket, Role};
 use crate::plan::{Caller, CpuAffinity, Plan, ProcessPlan, Sysctl};
 use crate::report::{Channel, Message};
@@ -28,7 +29,7 @@ use crate::rootfs::Prepared;
 use crate::spec::{self, Config};
 use crate::state::{ContainerDir, State, start_time};
 use crate::undo::Undo;
-use crate::{RuntimeError, mount_source, overlay, pid_file, rootfs, serve, spawn, tty, user_namespace};
+use crate::{RuntimeError, Service, mount_source, overlay, pid_file, rootfs, serve, spawn, tty, user_namespace};
 
 /// How a container is made, beyond what its config says.
 #[derive(Clone, Debug, Default)]
@@ -47,10 +48,18 @@ pub struct CreateOptions {
     pub no_pivot: bool,
     /// The container keeps the caller's session keyring.
     pub no_new_keyring: bool,
-    /// How many descriptors from 3 up the container inherits.
+    /// How many descriptors the container inherits, from 3 up or beyond those of the service.
     pub preserve_fds: u32,
+    /// What a service manager has for the container.
+    pub service: Service,
     /// Who makes its cgroup.
     pub cgroup_manager: Manager,
+}
+
+impl CreateOptions {
+    fn inherited(&self) -> u32 {
+        self.preserve_fds.saturating_add(self.service.sockets)
+    }
 }
 
 /// What becomes of a new container.
@@ -71,6 +80,8 @@ pub(crate) struct Made {
     pub(crate) child: Child,
     /// The master of its terminal, if it has one and no socket wanted it.
     pub(crate) terminal: Option<OwnedFd>,
+    /// Where it says that it is ready, if somebody wants to know.
+    pub(crate) notify: Option<Notify>,
 }
 
 /// What there is of a container before anything is made.
@@ -82,34 +93,37 @@ pub(crate) struct Planned {
     pub(crate) layers: Vec<Mount>,
 }
 
-/// Reads a bundle and plans its container.
-pub(crate) fn plan(id: &str, options: &CreateOptions) -> Result<Planned, RuntimeError> {
+/// Reads a bundle and plans its container, whose directory is to be `state`.
+pub(crate) fn plan(id: &str, options: &CreateOptions, state: &Path) -> Result<Planned, RuntimeError> {
     let bundle = std::path::absolute(&options.bundle).map_err(RuntimeError::io("find", &options.bundle))?;
-    let config = match &options.config {
+    let mut config = match &options.config {
         None => spec::load(&bundle.join("config.json"))?,
         Some(path) => spec::load(path)?,
     };
+    options.service.amend(&mut config.spec, state);
     let plan = Plan::new(id, &bundle, &config.spec, Caller::this(options.cgroup_manager))?;
     let layers = overlay::read_layers(&bundle)?;
     Ok(Planned { config, plan, layers })
 }
 
 pub(crate) fn make(root: &Path, id: &str, options: &CreateOptions, opening: Opening) -> Result<Made, RuntimeError> {
-    check_preserved(options.preserve_fds)?;
-    let Planned { config, plan, layers } = self::plan(id, options)?;
+    check_preserved(options.inherited())?;
+    let Planned { config, plan, layers } = self::plan(id, options, &root.join(id))?;
     let mut process = plan.process.clone().ok_or_else(|| RuntimeError::config("process", "it is missing"))?;
     process.console_size = tty::first_size(&process, opening == Opening::Foreground);
     process.exec_cpu_affinity = CpuAffinity::default();
     check_terminal(process.terminal, options, opening)?;
     let dir = ContainerDir::claim(root, id)?;
     let mut undo = Undo::new(&dir);
+    let notify = options.service.notify.as_deref().map(|manager| Notify::make(dir.path(), manager, opening));
+    let notify = notify.transpose()?.flatten();
     let making = Making { dir: &dir, plan: &plan, config: &config, layers: &layers, options, opening };
     let terminal = make_in(&making, process, &mut undo)?;
     let (child, state) = undo.keep();
     for warning in config.warnings {
         eprintln!("{warning}");
     }
-    Ok(Made { container: Container::new(dir, state), child, terminal })
+    Ok(Made { container: Container::new(dir, state), child, terminal, notify })
 }
 
 /// What a container is made of.
@@ -165,7 +179,7 @@ fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Re
         channel: theirs,
         gate,
         console_socket,
-        launch: Launch::new(process, plan, keyring, options.preserve_fds)?,
+        launch: Launch::new(process, plan, keyring, options.inherited())?,
         no_pivot: options.no_pivot,
         state: state.to_oci("creating"),
         hook_outputs: match plan.hooks.run_in_container() {

@@ -95,7 +95,7 @@ pub fn exec(container: &Container, mut options: ExecOptions) -> Result<u8, Runti
         None => Ok(0),
         Some(signals) => {
             let proxy = terminal.map(Proxy::start).transpose().map_err(RuntimeError::call("use the terminal"))?;
-            supervise(&child, &signals, proxy)
+            supervise(&child, &signals, proxy, None)
         }
     }
 }

@@ -5,6 +5,7 @@
 //! plans can be compared line by line, and what is not set or empty is left out.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use oci_spec::runtime::{LinuxSeccomp, Spec};
 use serde_json::{Value, json};
@@ -17,7 +18,7 @@ use crate::{RuntimeError, device};
 /// Plans a container and returns the plan. It fails where `create` would refuse the config.
 pub fn preview(id: &str, options: &CreateOptions) -> Result<Value, RuntimeError> {
     ctr_record::check_container_id(id).map_err(|_| RuntimeError::InvalidId(id.to_owned()))?;
-    let planned = create::plan(id, options)?;
+    let planned = create::plan(id, options, Path::new(""))?;
     let plan = &planned.plan;
     let mut value = json!({"version": 1, "ociVersion": planned.config.spec.version()});
     if let (Some(members), Value::Object(plan)) = (value.as_object_mut(), json!(plan)) {

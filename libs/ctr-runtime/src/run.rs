@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 use crate::RuntimeError;
 use crate::container::Container;
 use crate::create::{self, CreateOptions, Opening};
+use crate::notify::Notify;
 use crate::tty::{Proxy, Side};
 
 /// How a container is run.
@@ -39,6 +40,9 @@ pub fn run(root: &Path, id: &str, options: &RunOptions, started: impl FnOnce(&Co
         let made = create::make(root, id, &options.create, Opening::Detached)?;
         made.container.run_poststart().inspect_err(|_| drop(made.container.delete(true)))?;
         started(&made.container);
+        if let Some(notify) = &made.notify {
+            notify.wait(made.child.pid.as_raw(), &made.child.pidfd)?;
+        }
         return Ok(0);
     }
     if !options.no_subreaper {
@@ -50,7 +54,7 @@ pub fn run(root: &Path, id: &str, options: &RunOptions, started: impl FnOnce(&Co
     let outcome = made.container.run_poststart().and_then(|()| {
         started(&made.container);
         let proxy = made.terminal.map(Proxy::start).transpose().map_err(RuntimeError::call("use the terminal"))?;
-        supervise(&made.child, &signals, proxy)
+        supervise(&made.child, &signals, proxy, made.notify.as_ref())
     });
     if outcome.is_err() || !options.keep {
         let deleted = match made.container.delete(true) {
@@ -63,7 +67,12 @@ pub fn run(root: &Path, id: &str, options: &RunOptions, started: impl FnOnce(&Co
 }
 
 /// Waits for a process' end with the terminal between it and this one, and signals passed on.
-pub(crate) fn supervise(child: &Child, signals: &Signals, mut proxy: Option<Proxy>) -> Result<u8, RuntimeError> {
+pub(crate) fn supervise(
+    child: &Child,
+    signals: &Signals,
+    mut proxy: Option<Proxy>,
+    notify: Option<&Notify>,
+) -> Result<u8, RuntimeError> {
     loop {
         let sides = proxy.as_ref().map(Proxy::poll_fds).unwrap_or_default();
         let mut fds = vec![
@@ -71,6 +80,7 @@ pub(crate) fn supervise(child: &Child, signals: &Signals, mut proxy: Option<Prox
             PollFd::new(child.pidfd.as_fd(), PollFlags::POLLIN),
         ];
         fds.extend(sides.iter().map(|(_, fd)| fd.clone()));
+        fds.extend(notify.map(|notify| PollFd::new(notify.as_fd(), PollFlags::POLLIN)));
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(RuntimeError::errno("wait for the container")(errno)),
@@ -80,6 +90,10 @@ pub(crate) fn supervise(child: &Child, signals: &Signals, mut proxy: Option<Prox
             sides.iter().zip(&ready[2..]).filter(|(_, ready)| **ready).map(|((side, _), _)| *side).collect();
         if let Some(terminal) = &mut proxy {
             terminal.transfer(&awake);
+        }
+        if let Some((notify, ready)) = notify.and_then(|notify| Some((notify, notify.read()?))) {
+            // The one to watch is this process, which ends as the container does.
+            let _ = notify.pass_on(&ready, std::process::id() as i32);
         }
         if ready[0] {
             pass_signals_on(signals, child, proxy.as_ref())?;
