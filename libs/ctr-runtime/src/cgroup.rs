@@ -2,7 +2,7 @@
 //! Cgroups v1, hybrid and v2: a container's place in the hierarchies, its limits, its end.
 //!
 //! Data first: [`plan`] turns config.json into a [`CgroupPlan`]; [`Cgroup::create`] makes the directories,
-//! [`Cgroup::configure`] writes the limits, [`JoinFds`] is how the container's first process gets in. A
+//! [`Cgroup::limit`] writes the limits, [`JoinFds`] is how the container's first process gets in. A
 //! [`Cgroup`] is nothing but the paths of its directories, so it is also what a container's state keeps.
 //! What it uses is [`Cgroup::stats`]. With systemd's driver ([`systemd`]) it is made by that, and is a [`Unit`]
 //! as well.

@@ -221,6 +221,10 @@ impl Container {
             return Ok(()); // nor is there a process
         }
         let first = self.pidfd()?;
+        // A pid namespace ends with its first process.
+        if first.is_none() && self.state.pid != 0 && !self.state.shares_pids {
+            return Ok(());
+        }
         self.cgroup().signal_all(libc::SIGKILL)?;
         if let Some(pidfd) = first {
             let _ = pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);

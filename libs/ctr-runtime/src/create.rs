@@ -142,15 +142,23 @@ fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Re
     let _lock = dir.lock()?;
     let hierarchies = plan.cgroup.hierarchies()?;
     let mut state = new_state(making, Cgroup::planned(&hierarchies, &plan.cgroup)?);
-    fs::write(dir.config(), &config.bytes).map_err(RuntimeError::io("write", &dir.config()))?;
     dir.save(&state)?;
-
     let (cgroup, holder) = Cgroup::establish(&hierarchies, &plan.cgroup)?;
     let cgroup = undo.cgroup.insert(cgroup);
-    state.cgroup = cgroup.clone();
     state.cgroup_is_made = true;
-    dir.save(&state)?;
-    cgroup.configure(&plan.cgroup)?;
+    match state.cgroup == *cgroup {
+        true => dir.record_cgroup()?,
+        false => {
+            state.cgroup = cgroup.clone();
+            dir.save(&state)?;
+        }
+    }
+    cgroup.limit(&plan.cgroup)?;
+    // Where hooks of others run before the container has its rights, these are in force by then.
+    let restricted_first = plan.hooks.run_in_container();
+    if restricted_first {
+        cgroup.enforce_devices(&plan.cgroup)?;
+    }
     let join = open_namespaces(plan)?;
     let joined_user = join.iter().find(|(kind, _)| *kind == libc::CLONE_NEWUSER && ctr_sys::process::is_root());
     let root = joined_user.map(|(_, fd)| rootfs::make_root_for(plan, layers, fd.as_fd())).transpose()?;
@@ -194,7 +202,12 @@ fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Re
     state.pid = pid.as_raw();
     state.pid_start_time = start_time(state.pid).unwrap_or(0);
     let (child, _) = undo.child.insert((child, state.clone()));
-    dir.save(&state)?;
+    // From here on the container's process is busy with its mounts, on another processor.
+    fs::write(dir.config(), &config.bytes).map_err(RuntimeError::io("write", &dir.config()))?;
+    dir.record_process(&state)?;
+    if !restricted_first {
+        cgroup.enforce_devices(&plan.cgroup)?;
+    }
     if let Some(socket) = pidfd_socket {
         socket.send(child, Role::First)?;
     }

@@ -3,12 +3,10 @@
 //!
 //! Executing closes it, and so does dying: by a signal, or by the memory limit of the cgroup.
 
-use std::fs;
-
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
-use crate::RuntimeError;
+use crate::{RuntimeError, proc_stat};
 
 /// Fails when the process, a child of this one that was not waited for yet, has not executed its program.
 pub(crate) fn check_executed(pid: Pid) -> Result<(), RuntimeError> {
@@ -22,9 +20,7 @@ pub(crate) fn check_executed(pid: Pid) -> Result<(), RuntimeError> {
 // anything. It can be read until the process is waited for.
 fn was_executed(pid: Pid) -> bool {
     const PF_FORKNOEXEC: u64 = 0x40;
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let flags = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(6)?.parse::<u64>().ok());
-    flags.is_none_or(|flags| flags & PF_FORKNOEXEC == 0)
+    proc_stat::read(pid.as_raw()).is_none_or(|stat| stat.flags & PF_FORKNOEXEC == 0)
 }
 
 /// How the process, which has ended or is about to, has ended. It is left to be waited for.

@@ -39,6 +39,7 @@ mod pid_file;
 mod pidfd_socket;
 pub mod plan;
 mod preview;
+mod proc_stat;
 mod report;
 mod resources;
 mod rootfs;

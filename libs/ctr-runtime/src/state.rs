@@ -2,7 +2,9 @@
 //! The runtime's own state: one directory per container, below a root on a tmpfs.
 //!
 //! ```text
-//! <root>/<id>/state.json    what this container is; replaced as a whole
+//! <root>/<id>/state.json    what this container is, but for:
+//!             cgroup        a symlink that is there once the cgroup was made
+//!             process       a symlink that says PID:START-TIME of the first process
 //!             config.json   the bundle's config as it was at create, with the limits of later updates
 //!             exec.fifo     there while it is created and not yet started
 //!             report.fifo   what fails between start and execution
@@ -10,22 +12,25 @@
 //!
 //! Making the directory claims the id; it is locked while something changes the container. state.json is
 //! written before anything is made, with the cgroups that are going to be, so that `delete --force` can clear
-//! up after a runtime that was killed.
+//! up after a runtime that was killed. What comes true later is added as a symlink.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 use ctr_record::{TaskStatus, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::RuntimeError;
 use crate::cgroup::{Cgroup, Manager};
 use crate::gate;
 use crate::plan::Hooks;
+use crate::{RuntimeError, proc_stat};
+
+const CGROUP: &str = "cgroup";
+const PROCESS: &str = "process";
 
 /// What is recorded of a container.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -148,6 +153,27 @@ impl ContainerDir {
         fs::rename(&new, &path).map_err(RuntimeError::io("write", &path))
     }
 
+    /// Records that the cgroup was made.
+    pub(crate) fn record_cgroup(&self) -> Result<(), RuntimeError> {
+        self.record(CGROUP, "made")
+    }
+
+    /// Records the first process.
+    pub(crate) fn record_process(&self, state: &State) -> Result<(), RuntimeError> {
+        self.record(PROCESS, &format!("{}:{}", state.pid, state.pid_start_time))
+    }
+
+    // A symlink is made by one call, and is there whole or not at all; a file that is replaced costs four
+    // calls, and on some file systems the wait for the disk.
+    fn record(&self, name: &str, value: &str) -> Result<(), RuntimeError> {
+        let path = self.path.join(name);
+        symlink(value, &path).map_err(RuntimeError::io("make", &path))
+    }
+
+    fn recorded(&self, name: &str) -> Option<String> {
+        fs::read_link(self.path.join(name)).ok()?.into_os_string().into_string().ok()
+    }
+
     /// Makes ready to replace the copy of the config; [`Self::replace_config`] then does.
     pub(crate) fn prepare_config(&self, bytes: &[u8]) -> Result<PathBuf, RuntimeError> {
         let new = self.path.join(".config.json");
@@ -169,15 +195,33 @@ impl ContainerDir {
     /// Reads state.json.
     pub(crate) fn load(&self) -> Result<State, RuntimeError> {
         let path = self.path.join("state.json");
-        match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| RuntimeError::DamagedState { path, source }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(RuntimeError::NotFound(self.id.clone())),
-            Err(error) => Err(RuntimeError::io("read", &path)(error)),
+        let mut bytes = Vec::with_capacity(4 << 10);
+        match File::open(&path).and_then(|mut file| file.read_to_end(&mut bytes)) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(RuntimeError::NotFound(self.id.clone()));
+            }
+            Err(error) => return Err(RuntimeError::io("read", &path)(error)),
         }
+        let mut state: State =
+            serde_json::from_slice(&bytes).map_err(|source| RuntimeError::DamagedState { path, source })?;
+        let process = self.recorded(PROCESS);
+        if let Some((pid, start)) = process.as_deref().and_then(parse_process) {
+            (state.pid, state.pid_start_time) = (pid, start);
+        }
+        state.cgroup_is_made |= state.pid != 0 || self.recorded(CGROUP).is_some();
+        Ok(state)
     }
 
     /// Removes the directory; one that is not there is no failure.
     pub(crate) fn remove(&self) -> Result<(), RuntimeError> {
+        // What nearly all of them hold. The state goes last: without it the rest is what a killed runtime left.
+        for name in ["config.json", PROCESS, CGROUP, "state.json"] {
+            let _ = fs::remove_file(self.path.join(name));
+        }
+        if fs::remove_dir(&self.path).is_ok() {
+            return Ok(());
+        }
         match fs::remove_dir_all(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(RuntimeError::io("remove", &self.path)(error)),
             _ => Ok(()),
@@ -218,12 +262,12 @@ pub(crate) fn list(root: &Path) -> Result<Vec<ContainerDir>, RuntimeError> {
 /// When a process was started, in clock ticks since boot; `None`: there is no such process, or it has
 /// ended and only waits to be reaped.
 pub(crate) fn start_time(pid: i32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may hold spaces and parentheses itself.
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    let state = fields.next()?;
-    let ended = matches!(state, "Z" | "X" | "x");
-    if ended { None } else { fields.nth(18)?.parse().ok() }
+    proc_stat::read(pid).filter(|stat| !stat.has_ended).map(|stat| stat.start_time)
+}
+
+fn parse_process(text: &str) -> Option<(i32, u64)> {
+    let (pid, start) = text.split_once(':')?;
+    Some((pid.parse().ok()?, start.parse().ok()?))
 }
 
 fn is_alive(pid: i32, started: u64) -> bool {

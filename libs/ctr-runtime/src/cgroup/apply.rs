@@ -13,13 +13,20 @@ use super::settings::{First, IfAbsent};
 use super::{Cgroup, CgroupError, CgroupPlan, Limits, Placement, Setting, Version, controllers};
 
 impl Cgroup {
-    /// Puts a plan's limits and device policy into force, best before there is any process.
-    pub fn configure(&self, plan: &CgroupPlan) -> Result<(), CgroupError> {
-        if plan.placement == Placement::Nowhere {
-            return Ok(()); // limits were refused; which devices may be used, only a cgroup decides
+    /// Puts a plan's limits into force, best before there is any process.
+    pub fn limit(&self, plan: &CgroupPlan) -> Result<(), CgroupError> {
+        match plan.placement {
+            Placement::Nowhere => Ok(()),  // they were refused
+            _ => self.apply(&plan.limits), // systemd has set its share when it made the cgroup
         }
-        self.apply(&plan.limits)?; // systemd has set its share when it made the cgroup
-        self.restrict_devices(&plan.devices, plan.rootless)
+    }
+
+    /// Puts a plan's device policy into force; the processes that are there are bound by it as well.
+    pub fn enforce_devices(&self, plan: &CgroupPlan) -> Result<(), CgroupError> {
+        match plan.placement {
+            Placement::Nowhere => Ok(()), // which devices may be used, only a cgroup decides
+            _ => self.restrict_devices(&plan.devices, plan.rootless),
+        }
     }
 
     /// Writes the limits of a new container. What was written before a failure stays.

@@ -46,7 +46,7 @@ impl Cgroup {
     ///
     /// A cgroup that exists is taken only when it holds no process and is not frozen. What was made is
     /// removed when something fails. Where it is optional and the caller may not make it, in some hierarchy or
-    /// in all, there is none; a limit that would need it is then an error of [`Cgroup::configure`].
+    /// in all, there is none; a limit that would need it is then an error of [`Cgroup::limit`].
     pub fn create(hierarchies: &Hierarchies, plan: &CgroupPlan) -> Result<Self, CgroupError> {
         Self::create_at(hierarchies, |hierarchy| place(hierarchy, &plan.placement), plan.optional, None)
     }

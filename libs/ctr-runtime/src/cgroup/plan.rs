@@ -2,10 +2,10 @@
 //! What config.json asks of cgroups as a value: where the container goes, what limits it.
 //!
 //! Nothing here looks at the machine. A plan is made by [`plan`] and performed by [`Cgroup::create`] and
-//! [`Cgroup::configure`].
+//! [`Cgroup::limit`].
 //!
 //! [`Cgroup::create`]: super::Cgroup::create
-//! [`Cgroup::configure`]: super::Cgroup::configure
+//! [`Cgroup::limit`]: super::Cgroup::limit
 
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
