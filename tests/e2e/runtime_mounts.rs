@@ -234,6 +234,22 @@ fn other_file_systems_take_the_words_for_the_whole_file_system_and_their_own() {
 }
 
 #[test]
+fn what_is_read_only_is_so_when_all_is_in_it() {
+    need!(Need::Root, Need::Busybox);
+    let scene = Scene::new(&format!("{SHOW}; test -c /dev/null && test -d /scratch/inside && touch /scratch/inside/x"));
+    scene.rewrite(|config| {
+        for mount in config["mounts"].as_array_mut().unwrap().iter_mut().filter(|mount| mount["destination"] == "/dev")
+        {
+            mount["options"].as_array_mut().unwrap().push(json!("ro"));
+        }
+        add_mount(config, json!({ "destination": "/scratch", "type": "tmpfs", "options": ["ro"] }));
+        add_mount(config, json!({ "destination": "/scratch/inside", "type": "tmpfs" }));
+    });
+    let table = table(&scene.make(&["run"]).run().success().stdout);
+    assert!(table["/dev"].has(&["ro"]) && table["/scratch"].has(&["ro"]), "{table:?}");
+}
+
+#[test]
 fn each_mount_has_the_propagation_it_asks_for() {
     need!(Need::Root, Need::Busybox);
     let scene = Scene::new(SHOW);

@@ -106,6 +106,8 @@ pub(crate) enum Command {
     Update(Update),
     /// Print what a container uses, and when it runs out of memory, as lines of JSON
     Events(Events),
+    /// Give a running container mounts, or take them away
+    Mounts(Mounts),
     /// Write a config.json to begin with
     Spec(Spec),
     /// Print what this runtime can do as JSON
@@ -118,6 +120,18 @@ pub(crate) enum Command {
 pub(crate) struct Id {
     /// The container's id
     pub(crate) id: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Mounts {
+    /// add or remove
+    #[arg(value_name = "ACTION", value_parser = ["add", "remove"])]
+    pub(crate) action: String,
+    /// The container's id
+    pub(crate) id: String,
+    /// File with the mounts as JSON, as config.json has them
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]

@@ -56,6 +56,8 @@ fn dispatch(global: &Global, command: &Command) -> Result<ExitCode, Error> {
         Command::Resume(args) => open(&args.id)?.resume()?,
         Command::Update(args) => update::perform(&open(args.id())?, args)?,
         Command::Events(args) => events::perform(&open(args.id())?, args)?,
+        Command::Mounts(mounts) if mounts.action == "add" => ctr_runtime::add_mounts(&open(&mounts.id)?, &mounts.file)?,
+        Command::Mounts(mounts) => ctr_runtime::remove_mounts(&open(&mounts.id)?, &mounts.file)?,
         Command::Spec(spec) => default_spec::write(&spec.bundle, spec.rootless)?,
         Command::Plan(plan) => {
             let (bundle, config) = (plan.bundle.clone(), plan.config.clone());

@@ -11,7 +11,7 @@ use nix::unistd::symlinkat;
 
 use crate::beneath::Root;
 use crate::cgroup::Cgroup;
-use crate::mounting::{Mounter, create_file_system, explain, settle};
+use crate::mounting::{Mounter, create_file_system, explain};
 use crate::plan::MountPlan;
 use crate::report::{Step, StepResult};
 
@@ -64,7 +64,6 @@ pub(crate) fn mount_cgroups(mounter: &Mounter<'_>, planned: &MountPlan) -> StepR
     {
         let tree = bind(&unified.path)?;
         mount::move_mount(tree.as_fd(), target.as_fd()).step_with(failed)?;
-        settle(planned, tree.as_fd())?;
         return Ok(tree);
     }
     let safe = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
@@ -84,6 +83,5 @@ pub(crate) fn mount_cgroups(mounter: &Mounter<'_>, planned: &MountPlan) -> StepR
     if attributes & MOUNT_ATTR_RDONLY != 0 {
         mount::make_read_only(&tmpfs).step_with(failed)?;
     }
-    settle(planned, tmpfs.as_fd())?;
     Ok(tmpfs)
 }

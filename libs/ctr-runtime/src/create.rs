@@ -162,12 +162,12 @@ fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Re
     let join = open_namespaces(plan)?;
     let joined_user = join.iter().find(|(kind, _)| *kind == libc::CLONE_NEWUSER && ctr_sys::process::is_root());
     let root = joined_user.map(|(_, fd)| rootfs::make_root_for(plan, layers, fd.as_fd())).transpose()?;
-    let prepared = Prepared {
-        layers: layers.to_vec(),
-        root,
-        sources: mount_source::prepare(plan, &plan.mounts)?,
-        cgroups: CgroupMount::of(cgroup),
+    // They are looked up in a mount namespace that is joined, as with runc.
+    let sources = match plan.namespaces.is_new(libc::CLONE_NEWNS) {
+        true => mount_source::prepare(plan, &plan.mounts)?,
+        false => Vec::new(),
     };
+    let prepared = Prepared { layers: layers.to_vec(), root, sources, cgroups: CgroupMount::of(cgroup) };
     let console_socket = options.console_socket.as_deref().map(connect).transpose()?;
     let pidfd_socket = options.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
     let (ours, theirs) = Channel::pair().map_err(RuntimeError::call("make a socket pair"))?;
@@ -251,7 +251,26 @@ fn open_namespaces(plan: &Plan) -> Result<Vec<(i32, OwnedFd)>, RuntimeError> {
     };
     let opened: Vec<_> = plan.namespaces.join.iter().map(open).collect::<Result<_, RuntimeError>>()?;
     check_network(plan, &opened)?;
+    check_mount(plan, &opened)?;
     Ok(opened)
+}
+
+// The container's root would become that of the host.
+fn check_mount(plan: &Plan, joined: &[(i32, OwnedFd)]) -> Result<(), RuntimeError> {
+    let Some((_, joined)) = joined.iter().find(|(kind, _)| *kind == libc::CLONE_NEWNS) else { return Ok(()) };
+    match is_own("/proc/self/ns/mnt", joined).map_err(RuntimeError::errno("read the mount namespace"))? {
+        true => Err(RuntimeError::config("linux.namespaces", "the mount namespace to join is the runtime's own")),
+        // What is mounted on /proc there is somebody else's choice (CVE-2025-52881).
+        false if !plan.sysctl.is_empty() => {
+            Err(RuntimeError::config("linux.sysctl", "it cannot be set from a mount namespace that is joined"))
+        }
+        false => Ok(()),
+    }
+}
+
+fn is_own(own: &str, joined: &OwnedFd) -> nix::Result<bool> {
+    let (own, joined) = (stat(own)?, fstat(joined)?);
+    Ok((own.st_dev, own.st_ino) == (joined.st_dev, joined.st_ino))
 }
 
 // A path may lead to the network namespace of this process, whose parameters are not the container's to set.
@@ -260,11 +279,7 @@ fn check_network(plan: &Plan, joined: &[(i32, OwnedFd)]) -> Result<(), RuntimeEr
     if !plan.sysctl.iter().any(Sysctl::is_of_network) {
         return Ok(());
     }
-    let same = || -> nix::Result<bool> {
-        let (own, joined) = (stat("/proc/self/ns/net")?, fstat(joined)?);
-        Ok((own.st_dev, own.st_ino) == (joined.st_dev, joined.st_ino))
-    };
-    match same().map_err(RuntimeError::errno("read the network namespace"))? {
+    match is_own("/proc/self/ns/net", joined).map_err(RuntimeError::errno("read the network namespace"))? {
         true => Err(RuntimeError::config("linux.sysctl", "net.* is not allowed in host network namespace")),
         false => Ok(()),
     }

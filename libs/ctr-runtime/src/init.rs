@@ -16,7 +16,7 @@ use crate::gate::Gate;
 use crate::hooks::{self, Outputs, Setting};
 use crate::launch::Launch;
 use crate::mount_source::Source;
-use crate::mounting::Mounter;
+use crate::mounting::{Mounter, settle};
 use crate::plan::{Plan, words};
 use crate::report::{Channel, InitFailure, Message, Step, StepResult};
 use crate::rootfs::{self, Prepared};
@@ -160,10 +160,16 @@ impl Init<'_> {
         let fd = rootfs::mount_root(self.plan, &mut self.prepared)?;
         let root = Root(fd.as_fd());
         let in_user_namespace = self.plan.namespaces.is_private(libc::CLONE_NEWUSER);
-        let mounter = Mounter { root, cgroups: &self.prepared.cgroups, in_user_namespace };
+        let cgroups = std::mem::take(&mut self.prepared.cgroups);
+        let mounter = Mounter { root, cgroups: &cgroups, in_user_namespace };
+        let mut incomplete = Vec::new();
         let mut sources = std::mem::take(&mut self.prepared.sources).into_iter();
         for planned in &self.plan.mounts {
-            mounter.mount(planned, sources.next().flatten())?;
+            let Some(mounted) = mounter.mount(planned, sources.next().flatten())? else { continue };
+            settle(planned, mounted.as_fd())?;
+            if planned.is_read_only_at_last() {
+                incomplete.push((planned, mounted));
+            }
         }
         device::populate(self.plan, root)?;
         if self.launch.process.terminal {
@@ -174,6 +180,9 @@ impl Init<'_> {
             device::mount_console(root, console.slave.as_fd())?;
             self.send_terminal(console.master)?;
             self.launch.use_terminal(console.slave);
+        }
+        for (planned, mounted) in &incomplete {
+            mounter.complete(planned, mounted)?;
         }
         Ok(fd)
     }

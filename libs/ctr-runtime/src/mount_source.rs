@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 
-use ctr_sys::mount::{self, MOUNT_ATTR_RDONLY};
+use ctr_sys::mount;
 use nix::fcntl::AT_FDCWD;
 use nix::mount::MsFlags;
 
@@ -70,10 +70,7 @@ fn prepare_one(
             open(planned).and_then(|opened| leave_peers(plan, opened)).map_err(failed)?
         }
         MountKind::New { fstype, source } if planned.idmap.is_some() => {
-            // A tmpfs is filled before it is read-only.
-            let later = if fstype == "tmpfs" { MOUNT_ATTR_RDONLY } else { 0 };
-            let attributes = planned.options.attributes.set & !later;
-            let made = create_file_system(fstype, source, &planned.options.data, attributes);
+            let made = create_file_system(fstype, source, &planned.options.data, planned.first_attributes());
             Source::Tree(made.map_err(|why| explain(planned, fstype, why))?)
         }
         MountKind::New { .. } | MountKind::Cgroup => return Ok(None),

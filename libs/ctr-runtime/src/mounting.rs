@@ -34,11 +34,15 @@ pub(crate) struct Mounter<'a> {
 
 impl Mounter<'_> {
     /// Makes a mount, of what the parent has prepared of it if that is anything. Returns the mount, unless
-    /// it was to be a symlink.
+    /// it was to be a symlink; what is left to do is to [`settle`] and to complete it.
     pub(crate) fn mount(&self, planned: &MountPlan, prepared: Option<Source>) -> StepResult<Option<OwnedFd>> {
         match (prepared, &planned.kind) {
             (Some(Source::Symlink(target)), _) => self.make_symlink(planned, &target).map(|()| None),
             (Some(Source::Tree(tree)), MountKind::Bind { .. }) => self.bind(planned, tree).map(Some),
+            (None, _) if planned.idmap.is_some() => {
+                let why = "an idmapped mount cannot be made in a mount namespace that is joined";
+                Err(InitFailure::finding(format!("{}: {why}", failed_at(planned))))
+            }
             (None, MountKind::Bind { source, .. }) => {
                 let failed = || format!("bind {} to /{}", source.display(), planned.destination.display());
                 match mount_source::open(planned).step_with(failed)? {
@@ -59,6 +63,15 @@ impl Mounter<'_> {
         }
     }
 
+    /// Makes a mount read-only that had to be writable until all is in it: nodes in /dev, mount points in a
+    /// tmpfs.
+    pub(crate) fn complete(&self, planned: &MountPlan, mounted: &OwnedFd) -> StepResult<()> {
+        match planned.is_read_only_at_last() {
+            true => mount::make_read_only(mounted).step_with(|| failed_at(planned)),
+            false => Ok(()),
+        }
+    }
+
     fn bind(&self, planned: &MountPlan, tree: OwnedFd) -> StepResult<OwnedFd> {
         let failed = || failed_at(planned);
         if planned.destination == Path::new("proc") && !mount::is_on_proc(&tree).step_with(failed)? {
@@ -75,7 +88,6 @@ impl Mounter<'_> {
             None => self.new_target(planned, directory)?,
         };
         mount::move_mount(tree.as_fd(), target.as_fd()).step_with(|| failed_at(planned))?;
-        settle(planned, tree.as_fd())?;
         Ok(tree)
     }
 
@@ -201,8 +213,7 @@ impl Mounter<'_> {
                 let mut data = options.data.clone();
                 data.extend(mode.map(|mode| format!("mode={mode:o}")));
                 let MountKind::New { fstype, source } = &planned.kind else { unreachable!("it is a tmpfs") };
-                // It is filled before it is read-only.
-                create_file_system(fstype, source, &data, options.attributes.set & !MOUNT_ATTR_RDONLY)
+                create_file_system(fstype, source, &data, planned.first_attributes())
                     .map_err(|why| explain(planned, fstype, why))?
             }
         };
@@ -210,15 +221,11 @@ impl Mounter<'_> {
             let copied = copy_up::copy(covered.as_fd(), tmpfs.as_fd());
             copied.step_with(|| format!("copy /{} to its tmpfs", planned.destination.display()))?;
         }
-        if options.attributes.set & MOUNT_ATTR_RDONLY != 0 {
-            mount::make_read_only(&tmpfs).step_with(failed)?;
-        }
         let target = match covered {
             Some(covered) => covered,
             None => self.new_target(planned, true)?,
         };
         mount::move_mount(tmpfs.as_fd(), target.as_fd()).step_with(failed)?;
-        settle(planned, tmpfs.as_fd())?;
         Ok(tmpfs)
     }
 }
@@ -278,7 +285,7 @@ fn open_root(mount: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
 }
 
 fn new_file_system(fstype: &str, source: &str, planned: &MountPlan) -> StepResult<OwnedFd> {
-    let mount = match create_file_system(fstype, source, &planned.options.data, planned.options.attributes.set) {
+    let mount = match create_file_system(fstype, source, &planned.options.data, planned.first_attributes()) {
         // Without a network or ipc namespace of its own, a user namespace may not mount these anew.
         Err((_, error)) if is(&error, [Errno::EPERM]) && matches!(fstype, "sysfs" | "mqueue") => {
             let host = if fstype == "sysfs" { "/sys" } else { "/dev/mqueue" };

@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{Mount, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -72,6 +72,29 @@ pub fn load_process(path: &Path) -> Result<(Process, Vec<String>), RuntimeError>
         value.as_object_mut().map_or(Ok(()), |process| normalise_process(process, &mut warnings))
     })?;
     Ok((process, warnings))
+}
+
+/// Reads a list of mounts, be it alone or as a config.json has it.
+pub fn load_mounts(path: &Path) -> Result<Vec<Mount>, RuntimeError> {
+    let invalid = |source| RuntimeError::Json { path: path.to_owned(), source };
+    let mut value: Value = serde_json::from_slice(&read(path)?).map_err(invalid)?;
+    if let Some(mounts) = value.get_mut("mounts") {
+        value = mounts.take();
+    }
+    drop_nulls(&mut value);
+    serde_json::from_value(value).map_err(invalid)
+}
+
+/// The same where only the destinations matter, and the rest may be missing or wrong.
+pub fn load_destinations(path: &Path) -> Result<Vec<Mount>, RuntimeError> {
+    let mut mounts = load_mounts(path)?;
+    for mount in &mut mounts {
+        let destination = mount.destination().clone();
+        *mount = Mount::default();
+        mount.set_destination(destination).set_typ(Some("bind".to_owned())).set_source(Some("/".into()));
+        mount.set_options(None).set_uid_mappings(None).set_gid_mappings(None);
+    }
+    Ok(mounts)
 }
 
 /// Gives a process to be executed beside a container's first one what it does not say of itself, as runc does.

@@ -3,6 +3,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use ctr_sys::mount::MOUNT_ATTR_RDONLY;
 use oci_spec::runtime::Mount;
 use serde::Serialize;
 
@@ -97,6 +98,21 @@ impl MountPlan {
         let destination = below_root(mount.destination());
         check_destination(&destination, &kind).map_err(refuse)?;
         Ok(Self { destination, kind, options, idmap, label })
+    }
+
+    /// Whether it is made read-only only when all is in it: nodes in /dev, mount points in a tmpfs.
+    pub fn is_read_only_at_last(&self) -> bool {
+        let is_filled = match &self.kind {
+            MountKind::New { fstype, .. } => fstype == "tmpfs" || self.destination == Path::new("dev"),
+            MountKind::Bind { .. } | MountKind::Cgroup => false,
+        };
+        is_filled && self.options.attributes.set & MOUNT_ATTR_RDONLY != 0
+    }
+
+    /// The `MOUNT_ATTR_*` that a new file system is mounted with at first.
+    pub fn first_attributes(&self) -> u64 {
+        let later = if self.is_read_only_at_last() { MOUNT_ATTR_RDONLY } else { 0 };
+        self.options.attributes.set & !later
     }
 
     /// Whether this is the mount that fills `/dev` from the host.

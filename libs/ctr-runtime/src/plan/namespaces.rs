@@ -63,8 +63,8 @@ impl NamespacePlan {
             }
         }
         plan.join.sort_by_key(|(kind, _)| *kind != libc::CLONE_NEWUSER);
-        if plan.new & libc::CLONE_NEWNS as u64 == 0 {
-            let reason = "a new mount namespace is required: the container's mounts would be made on the host";
+        if !plan.is_private(libc::CLONE_NEWNS) {
+            let reason = "a mount namespace is required: the container's mounts would be made on the host";
             return Err(RuntimeError::config("linux.namespaces", reason));
         }
         plan.user = user(linux, &plan)?;
@@ -163,6 +163,7 @@ mod tests {
     fn refuses_what_cannot_be() {
         for bad in [
             json!({"namespaces": []}),
+            json!({"namespaces": [{"type": "user", "path": "/u"}]}),
             json!({"namespaces": [{"type": "mount"}, {"type": "mount"}]}),
             json!({"namespaces": [{"type": "mount"}, {"type": "pid", "path": "relative"}]}),
             json!({"namespaces": [{"type": "mount"}, {"type": "user"}]}),
