@@ -254,6 +254,19 @@ fn the_domain_name_is_the_configs() {
 }
 
 #[test]
+fn without_resctrl_a_group_in_it_is_refused() {
+    need!(Need::Root, Need::Busybox);
+    if fs::read_to_string("/proc/self/mountinfo").unwrap().contains(" - resctrl ") {
+        return cannot("resctrl is mounted");
+    }
+    let scene = Scene::new("true").edit(|config| config["linux"]["intelRdt"] = json!({ "l3CacheSchema": "L3:0=f" }));
+    scene.make(&["run"]).run().fails(1, &["no resctrl file system is mounted"]);
+    assert!(!scene.dir().exists());
+    let scene = scene.edit(|config| config["linux"]["intelRdt"] = json!({ "closID": "../up" }));
+    scene.make(&["run"]).run().fails(1, &["invalid intelRdt.ClosID \"../up\""]);
+}
+
+#[test]
 fn a_label_without_its_security_module_is_a_clear_error() {
     need!(Need::Root, Need::Busybox);
     let enabled = fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y"));

@@ -123,13 +123,11 @@ fn size(text: &str) -> Option<Value> {
 
 /// Changes a container's limits.
 pub(crate) fn perform(container: &Container, args: &Update) -> Result<(), Error> {
+    container.update(resources(args)?)?;
     if !args.l3_cache_schema.is_empty() || !args.mem_bw_schema.is_empty() {
-        return Err(Error::new(
-            ErrorKind::Failed,
-            "unable to set a schema of Intel RDT: no resctrl file system is in use for containers",
-        ));
+        container.update_intel_rdt(&args.l3_cache_schema, &args.mem_bw_schema)?;
     }
-    Ok(container.update(resources(args)?)?)
+    Ok(())
 }
 
 /// The new limits as JSON. As in runc, a file has them all.

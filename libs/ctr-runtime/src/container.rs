@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::cgroup::{Cgroup, CgroupError};
 use crate::create::{self, CreateOptions, Opening};
+use crate::intel_rdt::RdtGroup;
 use crate::notify::Notify;
 use crate::plan::{Caller, Plan};
 use crate::state::{self, ContainerDir, State};
@@ -210,6 +211,7 @@ impl Container {
         if self.state.cgroup_is_made || self.cgroup().pids()?.is_empty() {
             self.cgroup().delete()?;
         }
+        self.state.intel_rdt.as_ref().map_or(Ok(()), RdtGroup::remove)?;
         self.dir.remove()?;
         hooks::run_poststop(&self.state);
         Ok(())

@@ -19,6 +19,7 @@ use crate::container::Container;
 use crate::gate::Gate;
 use crate::hooks::Outputs;
 use crate::init::Init;
+use crate::intel_rdt::RdtGroup;
 use crate::keyring::SessionKeyring;
 use crate::launch::Launch;
 use crate::notify::Notify;
@@ -142,7 +143,14 @@ fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Re
     let _lock = dir.lock()?;
     let hierarchies = plan.cgroup.hierarchies()?;
     let mut state = new_state(making, Cgroup::planned(&hierarchies, &plan.cgroup)?);
+    state.intel_rdt = plan.intel_rdt.as_ref().map(|rdt| RdtGroup::plan(rdt, &plan.id)).transpose()?;
     dir.save(&state)?;
+    if let (Some(rdt), Some(planned)) = (&plan.intel_rdt, state.intel_rdt.take()) {
+        let group = undo.intel_rdt.insert(planned);
+        group.establish(rdt)?;
+        state.intel_rdt = Some(group.clone());
+        dir.save(&state)?;
+    }
     let (cgroup, holder) = Cgroup::establish(&hierarchies, &plan.cgroup)?;
     let cgroup = undo.cgroup.insert(cgroup);
     state.cgroup_is_made = true;
@@ -187,7 +195,7 @@ fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Re
         channel: theirs,
         gate,
         console_socket,
-        launch: Launch::new(process, plan, keyring, options.inherited())?,
+        launch: Launch::new(process, plan, keyring, state.intel_rdt.as_ref(), options.inherited())?,
         no_pivot: options.no_pivot,
         state: state.to_oci("creating"),
         hook_outputs: match plan.hooks.run_in_container() {
@@ -239,6 +247,7 @@ fn new_state(making: &Making<'_>, cgroup: Cgroup) -> State {
         cgroup_is_made: false,
         cgroup_manager: options.cgroup_manager,
         no_new_keyring: options.no_new_keyring,
+        intel_rdt: None,
         shares_pids: !plan.namespaces.is_private(libc::CLONE_NEWPID),
         hooks: plan.hooks.clone(),
     }

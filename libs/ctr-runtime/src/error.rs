@@ -30,8 +30,6 @@ pub enum RuntimeError {
     Config { field: String, reason: String },
     #[error("{action} network device {name:?}")]
     NetDevice { action: &'static str, name: String, source: io::Error },
-    #[error("{0} is not supported")]
-    Unsupported(String),
     #[error("container id {0:?} is not valid: only letters, digits and _ + . - may occur, and at most 200 of them")]
     InvalidId(String),
     #[error("container with given ID already exists: {0}")]
@@ -112,7 +110,7 @@ impl Classify for RuntimeError {
             | Self::ExecInStopped(_)
             | Self::ExecInPaused(_)
             | Self::WrongState { .. } => ErrorKind::Conflict,
-            Self::Unsupported(_) | Self::HookFailed { .. } | Self::Died(_) | Self::NotPreserved(_) => ErrorKind::Failed,
+            Self::HookFailed { .. } | Self::Died(_) | Self::NotPreserved(_) => ErrorKind::Failed,
             Self::Init(failure) => failure.kind(),
             Self::Cgroup(error) => error.kind(),
             Self::Seccomp(error) => error.kind(),

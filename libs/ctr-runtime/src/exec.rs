@@ -75,7 +75,8 @@ pub fn exec(container: &Container, mut options: ExecOptions) -> Result<u8, Runti
     options.process.console_size = tty::first_size(&options.process, !options.detach);
     let limits = options.process.rlimits.clone();
     let keyring = (!container.state().no_new_keyring).then(|| SessionKeyring::of_further(&plan));
-    let launch = Launch::new(options.process, &plan, keyring, options.preserve_fds)?;
+    let launch =
+        Launch::new(options.process, &plan, keyring, container.state().intel_rdt.as_ref(), options.preserve_fds)?;
     let process = ExecProcess { launch, channel: theirs, console_socket };
     let child = on_cpus(initial.as_ref(), || spawn_exec(container, &plan, target.as_fd(), &options.cgroup, process))?;
     if let Some(socket) = pidfd_socket {

@@ -7,7 +7,8 @@
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use ctr_sys::affinity::{self, CpuSet};
@@ -18,6 +19,7 @@ use nix::unistd::{Gid, Uid, fchown, setgroups, setresgid, setresuid};
 
 use crate::RuntimeError;
 use crate::explain;
+use crate::intel_rdt::RdtGroup;
 use crate::keyring::SessionKeyring;
 use crate::label::Labels;
 use crate::plan::{MemoryPolicy, Plan, ProcessPlan};
@@ -36,6 +38,8 @@ pub(crate) struct Launch {
     /// None: the caller's keyring is kept.
     keyring: Option<SessionKeyring>,
     labels: Option<Labels>,
+    /// Of a group in resctrl.
+    entrances: Vec<File>,
     /// How many descriptors from 3 up the program inherits.
     preserve_fds: u32,
     terminal: Option<OwnedFd>,
@@ -48,6 +52,7 @@ impl Launch {
         process: ProcessPlan,
         plan: &Plan,
         keyring: Option<SessionKeyring>,
+        group: Option<&RdtGroup>,
         preserve_fds: u32,
     ) -> Result<Self, RuntimeError> {
         Ok(Self {
@@ -57,6 +62,7 @@ impl Launch {
             memory_policy: plan.memory_policy.clone(),
             keyring,
             labels: Labels::of(&process)?,
+            entrances: group.map_or(Ok(Vec::new()), RdtGroup::entrances)?,
             preserve_fds,
             terminal: None,
             program: process.args[0].clone(),
@@ -76,11 +82,14 @@ impl Launch {
 
     /// The descriptors that it needs on its way.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
-        self.labels.iter().map(Labels::as_raw_fd)
+        self.labels.iter().map(Labels::as_raw_fd).chain(self.entrances.iter().map(AsRawFd::as_raw_fd))
     }
 
     /// Does everything that can be done before the container is started, up to finding the program.
     pub(crate) fn prepare(&mut self, parent: &Channel) -> StepResult<()> {
+        for mut entrance in std::mem::take(&mut self.entrances) {
+            entrance.write_all(b"0").step("enter the group of Intel RDT")?;
+        }
         if let Some(keyring) = &self.keyring {
             self.labels.as_ref().map_or(Ok(()), Labels::mark_new_keys)?;
             keyring.join()?;

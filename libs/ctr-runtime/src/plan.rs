@@ -8,6 +8,7 @@ mod affinity;
 mod attributes;
 mod devices;
 mod idmap;
+mod intel_rdt;
 mod memory;
 mod mounts;
 mod namespaces;
@@ -32,6 +33,7 @@ pub use affinity::CpuAffinity;
 pub use attributes::{Change, Locked};
 pub use devices::{DevicePlan, NodeKind};
 pub use idmap::{IdmapPlan, Mapping};
+pub use intel_rdt::RdtPlan;
 pub use memory::MemoryPolicy;
 pub use mounts::{MountContext, MountKind, MountPlan};
 pub use namespaces::{IdMap, NamespacePlan, UserPlan};
@@ -72,6 +74,7 @@ pub struct Plan {
     #[serde(serialize_with = "words::personality")]
     pub personality: Option<i32>,
     pub memory_policy: Option<MemoryPolicy>,
+    pub intel_rdt: Option<RdtPlan>,
     /// Absent in a config that is only read; `create` needs it.
     pub process: Option<ProcessPlan>,
     pub hooks: Hooks,
@@ -127,7 +130,6 @@ impl Plan {
     pub fn new(id: &str, bundle: &Path, spec: &Spec, caller: Caller) -> Result<Self, RuntimeError> {
         let default_linux = Linux::default();
         let linux = spec.linux().as_ref().unwrap_or(&default_linux);
-        refuse_unsupported(linux)?;
         let namespaces = NamespacePlan::new(linux)?;
         let profile = linux.seccomp().as_ref();
         let mount_label = linux.mount_label().clone().filter(|label| !label.is_empty());
@@ -157,6 +159,7 @@ impl Plan {
             seccomp: profile.map(crate::seccomp::compile).transpose()?,
             seccomp_receiver: profile.map_or(Ok(None), |profile| Receiver::plan(spec, profile, caller.rootless))?,
             personality: linux.personality().as_ref().map(personality).transpose()?,
+            intel_rdt: linux.intel_rdt().as_ref().map(RdtPlan::new).transpose()?,
             memory_policy: linux.memory_policy().as_ref().map(MemoryPolicy::new).transpose()?,
             process: spec.process().as_ref().map(ProcessPlan::new).transpose()?,
             hooks: Hooks::new(spec)?,
@@ -234,15 +237,6 @@ impl Hooks {
     }
 }
 
-// A spec that asks for what is not here must not get a container without it.
-fn refuse_unsupported(linux: &Linux) -> Result<(), RuntimeError> {
-    let refuse = |what: &str| Err(RuntimeError::Unsupported(what.to_owned()));
-    if linux.intel_rdt().is_some() {
-        return refuse("linux.intelRdt");
-    }
-    Ok(())
-}
-
 fn absolute_paths(field: &str, paths: Option<&[String]>) -> Result<Vec<PathBuf>, RuntimeError> {
     let check = |path: &String| match Path::new(path).is_absolute() {
         true => Ok(PathBuf::from(path)),
@@ -294,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_supported_is_refused() {
+    fn a_propagation_is_a_known_word() {
         assert!(plan(json!({"namespaces": [{"type": "mount"}], "rootfsPropagation": "sideways"})).is_err());
     }
 }

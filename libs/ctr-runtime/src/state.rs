@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 
 use crate::cgroup::{Cgroup, Manager};
 use crate::gate;
+use crate::intel_rdt::RdtGroup;
 use crate::plan::Hooks;
 use crate::{RuntimeError, proc_stat};
 
@@ -63,6 +64,9 @@ pub struct State {
     /// Whether its pid namespace is another's too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub shares_pids: bool,
+    /// Its group in resctrl, if it is in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intel_rdt: Option<RdtGroup>,
     /// Those of the config: some are yet to come.
     #[serde(default)]
     pub hooks: Hooks,

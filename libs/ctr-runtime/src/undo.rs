@@ -7,6 +7,7 @@ use ctr_sys::process::{Child, pidfd_send_signal};
 
 use crate::cgroup::Cgroup;
 use crate::hooks;
+use crate::intel_rdt::RdtGroup;
 use crate::state::{ContainerDir, State};
 
 /// What there is of a container so far; dropped before [`keep`](Self::keep), nothing of it is left.
@@ -14,6 +15,7 @@ use crate::state::{ContainerDir, State};
 pub(crate) struct Undo<'a> {
     dir: &'a ContainerDir,
     pub(crate) cgroup: Option<Cgroup>,
+    pub(crate) intel_rdt: Option<RdtGroup>,
     /// The process, and what is recorded of it.
     pub(crate) child: Option<(Child, State)>,
     done: bool,
@@ -22,7 +24,7 @@ pub(crate) struct Undo<'a> {
 impl<'a> Undo<'a> {
     /// Nothing but a directory.
     pub(crate) fn new(dir: &'a ContainerDir) -> Self {
-        Self { dir, cgroup: None, child: None, done: false }
+        Self { dir, cgroup: None, intel_rdt: None, child: None, done: false }
     }
 
     /// All went well.
@@ -44,6 +46,9 @@ impl Drop for Undo<'_> {
         if let Some(cgroup) = &self.cgroup {
             let _ = cgroup.signal_all(libc::SIGKILL);
             let _ = cgroup.delete();
+        }
+        if let Some(group) = &self.intel_rdt {
+            let _ = group.remove();
         }
         let _ = self.dir.remove();
         if let Some((_, state)) = &self.child {

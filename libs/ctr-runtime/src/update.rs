@@ -4,11 +4,13 @@
 use std::fs;
 
 use ctr_record::TaskStatus;
-use oci_spec::runtime::{LinuxMemory, LinuxResources};
+use oci_spec::runtime::{LinuxIntelRdt, LinuxMemory, LinuxResources};
 use serde_json::{Map, Value};
 
 use crate::cgroup::Limits;
 use crate::container::Container;
+use crate::intel_rdt::RdtGroup;
+use crate::plan::RdtPlan;
 use crate::{RuntimeError, resources, spec};
 
 impl Container {
@@ -41,6 +43,29 @@ impl Container {
             return Err(error.into());
         }
         container.dir.replace_config(&new)
+    }
+
+    /// Changes what Intel RDT allows the container; an empty schema leaves what there is. A container that is in
+    /// no group gets one of its own.
+    pub fn update_intel_rdt(&self, l3_cache: &str, memory: &str) -> Result<(), RuntimeError> {
+        let (_lock, mut container) = self.locked()?;
+        match container.status() {
+            TaskStatus::Created | TaskStatus::Running | TaskStatus::Paused => {}
+            _ => return Err(RuntimeError::NotRunning(container.state.id)),
+        }
+        let mut spec = LinuxIntelRdt::default();
+        spec.set_l3_cache_schema(Some(l3_cache.to_owned())).set_mem_bw_schema(Some(memory.to_owned()));
+        let plan = RdtPlan::new(&spec)?;
+        if let Some(group) = &container.state.intel_rdt {
+            return group.write_schemata(&plan.schemata);
+        }
+        let mut group = RdtGroup::plan(&plan, &container.state.id)?;
+        container.state.intel_rdt = Some(group.clone());
+        container.dir.save(&container.state)?;
+        group.establish(&plan)?;
+        container.state.intel_rdt = Some(group.clone());
+        container.dir.save(&container.state)?;
+        group.add(&container.pids()?)
     }
 
     fn read_config(&self) -> Result<Value, RuntimeError> {
