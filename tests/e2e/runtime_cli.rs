@@ -108,3 +108,113 @@ for directory, name, target in (('/run/systemd/journal', 'socket', 'journald:web
         "{logged}"
     );
 }
+
+// Only what Debian's runc, an old one, had otherwise is put right in what it writes.
+#[test]
+fn spec_writes_what_runc_writes_to_the_byte() {
+    need!(Need::Program("runc"));
+    let world = World::create();
+    for flags in [&[][..], &["--rootless"]] {
+        let write = |tool: ctr_tests::Tool| {
+            tool.arg("spec").args(flags).run().success();
+            let path = world.dir().join("config.json");
+            let text = fs::read_to_string(&path).unwrap();
+            fs::remove_file(path).unwrap();
+            text
+        };
+        let ours = write(world.tool("ctr-run"));
+        let mut runcs = write(world.program("runc"));
+        let version = runcs.lines().nth(1).unwrap().to_owned();
+        runcs = runcs.replacen(&version, "\t\"ociVersion\": \"1.3.0\",", 1);
+        let ambient = runcs.find(",\n\t\t\t\"ambient\"").map(|at| (at, at + runcs[at..].find(']').unwrap() + 1));
+        if let Some((from, to)) = ambient {
+            runcs.replace_range(from..to, "");
+        }
+        assert_eq!(ours, runcs, "{flags:?}");
+    }
+    let bundle = world.dir().join("bundle");
+    fs::create_dir(&bundle).unwrap();
+    world.tool("ctr-run").args(["spec", "-b", text(&bundle)]).run().success();
+    let again = world.tool("ctr-run").args(["spec", "--bundle", text(&bundle)]).run();
+    again.fails(1, &["File config.json exists. Remove it first"]);
+}
+
+#[test]
+fn containers_can_be_meant_by_a_pattern() {
+    need!(Need::Root, Need::Busybox);
+    let scene = Scene::new("trap 'exit 0' TERM; touch /tmp/ready; while :; do sleep 0.01; done");
+    let ids = ["a1", "a2", "b1"].map(|name| format!("{}{name}", scene.id));
+    for id in &ids {
+        let flags = ["run", "--detach", "--bundle", text(&scene.bundle)];
+        let unique = scene.world.dir().join(format!("{id}.json"));
+        let config = fs::read_to_string(scene.bundle.join("config.json")).unwrap();
+        fs::write(&unique, config.replace(&scene.id, id)).unwrap();
+        scene.runtime(&flags).arg("--config").arg(unique).arg(id).detaches().run().success();
+        while scene.runtime(&["exec", id, "ls", "/tmp/ready"]).run().code() != 0 {}
+    }
+    let status = |id: &str| -> String {
+        let state = scene.runtime(&["state", id]).run().success().stdout;
+        serde_json::from_str::<Value>(&state).unwrap()["status"].as_str().unwrap().to_owned()
+    };
+    scene.runtime(&["kill", "--regex", "a[12]$", "TERM"]).run().success();
+    for id in &ids[..2] {
+        while status(id) != "stopped" {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+    }
+    assert_eq!(status(&ids[2]), "running");
+    // Each that can be deleted is, though one of them cannot.
+    scene.runtime(&["delete", "-r", "^.*(a|b)[0-9]$"]).run().fails(1, &["not stopped", &ids[2]]);
+    assert_eq!(scene.runtime(&["list", "-q"]).run().success().stdout, format!("{}\n", ids[2]));
+    scene.runtime(&["delete", "--regex", "a("]).run().fails(1, &["regular expression", "a("]);
+    scene.runtime(&["delete", "--force", "--regex", "."]).run().success();
+    assert_eq!(scene.runtime(&["list", "-q"]).run().success().stdout, "");
+    scene.runtime(&["delete", "--regex", "."]).run().success();
+}
+
+#[test]
+fn what_cannot_be_done_now_is_refused_in_runcs_words() {
+    need!(Need::Root, Need::Busybox);
+    let scene = Scene::new("sleep 1000");
+    let refused = |verb: &str, words: &str| {
+        scene.runtime(&[verb, &scene.id]).run().fails(1, &[words]);
+    };
+    scene.make(&["create"]).detaches().run().success();
+    refused("resume", "not paused");
+    scene.runtime(&["start", &scene.id]).run().success();
+    refused("start", "cannot start an already running container");
+    refused("delete", "that is not stopped: running");
+    scene.runtime(&["kill", &scene.id, "0"]).run().success();
+    scene.runtime(&["pause", &scene.id]).run().success();
+    refused("pause", "container not running");
+    scene.runtime(&["resume", &scene.id]).run().success();
+    scene.runtime(&["kill", "--all", &scene.id, "9"]).run().success();
+    let state = || -> Value { serde_json::from_str(&scene.runtime(&["state", &scene.id]).run().stdout).unwrap() };
+    while state()["status"] != "stopped" {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    refused("start", "cannot start a container that has stopped");
+    refused("pause", "container not running");
+    refused("kill", "container not running");
+    scene.runtime(&["exec", &scene.id, "true"]).run().fails(255, &["cannot exec in a stopped container"]);
+    let state = state();
+    let members: Vec<&str> = state.as_object().unwrap().keys().map(String::as_str).collect();
+    for member in ["ociVersion", "id", "pid", "status", "bundle", "rootfs", "created", "owner"] {
+        assert!(members.contains(&member), "{member}: {members:?}");
+    }
+    assert_eq!(state["pid"], 0);
+    // All of nothing is signalled.
+    scene.runtime(&["kill", "--all", &scene.id, "9"]).run().success();
+    scene.runtime(&["delete", &scene.id]).run().success();
+    refused("delete", "container does not exist");
+    scene.runtime(&["delete", "--force", &scene.id]).run().success();
+}
+
+#[test]
+fn a_root_that_was_named_must_be_there() {
+    let world = World::create();
+    assert_eq!(world.tool("ctr-run").args(["list", "-f", "json"]).run().success().stdout, "null\n");
+    world.tool("ctr-run").args(["--root", "/no/such/root", "list"]).run().fails(1, &["/no/such/root"]);
+    world.tool("ctr-run").args(["--root", "/", "list"]).run().fails(1, &["--root"]);
+    world.tool("ctr-run").args(["list", "--format", "xml"]).run().fails(1, &["xml"]);
+}

@@ -28,7 +28,12 @@ pub(crate) struct Args {
 }
 
 // The later lines are what callers of runc and crun look for.
-const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0", "\n+SECCOMP +CGROUPS +CAP +JSON");
+const VERSION: &str = concat!(
+    "version ",
+    env!("CARGO_PKG_VERSION"),
+    "\nspec: 1.3.0",
+    "\n+SYSTEMD +SELINUX +APPARMOR +CAP +SECCOMP +EBPF +JSON"
+);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Global {
@@ -189,6 +194,9 @@ pub(crate) struct Kill {
     /// Signal all processes of the container
     #[arg(short, long)]
     pub(crate) all: bool,
+    /// Signal all containers whose ids match: ID is an extended regular expression
+    #[arg(short, long)]
+    pub(crate) regex: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -198,6 +206,9 @@ pub(crate) struct Delete {
     /// Kill it first if it runs; no failure if it does not exist
     #[arg(short, long)]
     pub(crate) force: bool,
+    /// Delete all containers whose ids match: ID is an extended regular expression
+    #[arg(short, long)]
+    pub(crate) regex: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -8,6 +8,8 @@ use std::path::Path;
 use ctr_cli::{Context, Error};
 use ctr_record::ErrorKind;
 use ctr_runtime::cgroup::{Hierarchies, Mode};
+use serde::Serialize;
+use serde_json::ser::{PrettyFormatter, Serializer};
 use serde_json::{Value, json};
 
 /// Writes config.json into a directory that has none yet.
@@ -25,14 +27,21 @@ pub(crate) fn write(bundle: &Path, rootless: bool) -> Result<(), Error> {
         let namespaces = spec["linux"]["namespaces"].as_array_mut().expect("an array");
         namespaces.push(json!({"type": "cgroup"}));
     }
-    let text = serde_json::to_string_pretty(&spec).expect("string keys") + "\n";
-    file.write_all(text.as_bytes()).unable_to(|| format!("write {}", path.display()))
+    file.write_all(&as_go_writes(&spec)).unable_to(|| format!("write {}", path.display()))
+}
+
+// With tabs, and no newline at the end.
+fn as_go_writes(spec: &Value) -> Vec<u8> {
+    let mut text = Vec::new();
+    let formatter = PrettyFormatter::with_indent(b"\t");
+    spec.serialize(&mut Serializer::with_formatter(&mut text, formatter)).expect("string keys");
+    text
 }
 
 fn spec(rootless: bool) -> Value {
     let capabilities = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
     let mut spec = json!({
-        "ociVersion": "1.2.1",
+        "ociVersion": ctr_runtime::spec::VERSION,
         "process": {
             "terminal": true,
             "user": {"uid": 0, "gid": 0},
@@ -46,7 +55,7 @@ fn spec(rootless: bool) -> Value {
             "noNewPrivileges": true
         },
         "root": {"path": "rootfs", "readonly": true},
-        "hostname": "ctr-run",
+        "hostname": "runc",
         "mounts": [
             {"destination": "/proc", "type": "proc", "source": "proc"},
             {"destination": "/dev", "type": "tmpfs", "source": "tmpfs",
@@ -83,9 +92,12 @@ fn spec(rootless: bool) -> Value {
 // One user who is root inside, the host's network and therefore the host's sysfs.
 fn make_rootless(spec: &mut Value) {
     let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-    spec["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": uid, "size": 1}]);
-    spec["linux"]["gidMappings"] = json!([{"containerID": 0, "hostID": gid, "size": 1}]);
-    spec["linux"].as_object_mut().expect("an object").remove("resources");
+    let mapping = |id: u32| json!([{"containerID": 0, "hostID": id, "size": 1}]);
+    let rest = spec["linux"].take();
+    spec["linux"] = json!({"uidMappings": mapping(uid), "gidMappings": mapping(gid)});
+    for member in ["namespaces", "maskedPaths", "readonlyPaths"] {
+        spec["linux"][member] = rest[member].clone();
+    }
     let namespaces = spec["linux"]["namespaces"].as_array_mut().expect("an array");
     namespaces.retain(|namespace| namespace["type"] != "network");
     namespaces.push(json!({"type": "user"}));
@@ -93,8 +105,10 @@ fn make_rootless(spec: &mut Value) {
         if mount["destination"] == "/sys" {
             *mount = json!({"destination": "/sys", "type": "none", "source": "/sys",
                 "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]});
-        } else if let Some(options) = mount["options"].as_array_mut() {
-            options.retain(|option| !option.as_str().is_some_and(|option| option.starts_with("gid=")));
+        } else if let Some(options) = mount.get_mut("options").and_then(Value::as_array_mut) {
+            options.retain(|option| {
+                !option.as_str().is_some_and(|option| option.starts_with("gid=") || option.starts_with("uid="))
+            });
         }
     }
 }

@@ -10,7 +10,7 @@ pub(crate) fn features() -> Value {
     let capabilities: Vec<String> = capability::NAMES.iter().map(|name| format!("CAP_{name}")).collect();
     json!({
         "ociVersionMin": "1.0.0",
-        "ociVersionMax": "1.3.0",
+        "ociVersionMax": ctr_runtime::spec::VERSION,
         "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
         "mountOptions": [
             "bind", "rbind", "defaults", "ro", "rw", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "symfollow",

@@ -21,8 +21,8 @@ fn print(text: &str) -> Result<(), Error> {
     std::io::stdout().write_all(text.as_bytes()).unable_to(|| "write to standard output")
 }
 
-/// Lists the containers. A state root that nobody named and that is not there has none.
-pub(crate) fn list(root: &Path, named: bool, args: &List) -> Result<(), Error> {
+/// The containers that can be read. A state root that nobody named and that is not there has none.
+pub(crate) fn containers(root: &Path, named: bool) -> Result<Vec<Container>, Error> {
     let containers = match Container::list(root) {
         Err(error @ RuntimeError::Io { .. }) if error.kind() == ErrorKind::NotFound && !named => Vec::new(),
         result => result?,
@@ -31,7 +31,12 @@ pub(crate) fn list(root: &Path, named: bool, args: &List) -> Result<(), Error> {
     let readable = |container: Result<Container, RuntimeError>| {
         container.map_err(|error| ctr_cli::render("ctr-run", &error.into())).ok()
     };
-    let containers: Vec<Container> = containers.into_iter().filter_map(readable).collect();
+    Ok(containers.into_iter().filter_map(readable).collect())
+}
+
+/// Lists the containers.
+pub(crate) fn list(root: &Path, named: bool, args: &List) -> Result<(), Error> {
+    let containers = containers(root, named)?;
     if args.quiet {
         return print(&containers.iter().map(|container| container.state().id.clone() + "\n").collect::<String>());
     }

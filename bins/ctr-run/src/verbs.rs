@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The verbs of an OCI runtime, answered as runc answers them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use ctr_cli::{Context, Error};
 use ctr_runtime::cgroup::Manager;
 use ctr_runtime::{Container, CreateOptions, RunOptions, RuntimeError, Service};
 use ctr_store::sched::Inherited;
+use ctr_sys::pattern::Pattern;
 
-use crate::args::{Args, Command, Create, Delete, Global, Run};
+use crate::args::{Args, Command, Create, Global, Run};
 use crate::log::Log;
 use crate::{default_spec, events, exec, features, output, update};
 
@@ -45,11 +46,14 @@ fn dispatch(global: &Global, command: &Command) -> Result<ExitCode, Error> {
         Command::Start(args) => open(&args.id)?.start_for(&Service::of_this_process())?,
         Command::State(args) => output::print_json(&open(&args.id)?.to_json())?,
         Command::Kill(args) => {
-            let number = ctr_sys::process::parse_signal(&args.signal)
-                .ok_or_else(|| Error::misuse(format!("unknown signal {:?}", args.signal)))?;
-            open(&args.id)?.kill(number, args.all)?;
+            // 0 only asks whether it runs, as of kill(2).
+            let number = if args.signal == "0" { Some(0) } else { ctr_sys::process::parse_signal(&args.signal) };
+            let number = number.ok_or_else(|| Error::misuse(format!("unknown signal {:?}", args.signal)))?;
+            for_each(&root, &args.id, args.regex, |id| Ok(open(id)?.kill(number, args.all)?))?;
         }
-        Command::Delete(delete) => delete_container(&root, delete)?,
+        Command::Delete(args) => {
+            for_each(&root, &args.id, args.regex, |id| Ok(delete_container(&root, id, args.force)?))?;
+        }
         Command::List(list) => output::list(&root, global.root.is_some(), list)?,
         Command::Ps(ps) => output::processes(&open(&ps.words[0])?, ps)?,
         Command::Pause(args) => open(&args.id)?.pause()?,
@@ -98,7 +102,7 @@ fn options(create: &Create, cgroup_manager: Manager) -> CreateOptions {
     }
 }
 
-fn run_container(root: &std::path::Path, run: &Run, manager: Manager) -> Result<ExitCode, Error> {
+fn run_container(root: &Path, run: &Run, manager: Manager) -> Result<ExitCode, Error> {
     let mut place = Inherited::take();
     let options = RunOptions {
         create: options(&run.create, manager),
@@ -117,10 +121,33 @@ pub(crate) fn release(place: Option<Inherited>) {
     }
 }
 
-fn delete_container(root: &std::path::Path, delete: &Delete) -> Result<(), RuntimeError> {
-    match Container::open(root, &delete.id).and_then(|container| container.delete(delete.force)) {
+// The container of an id, or all whose ids match a pattern: a failure does not keep it from the others.
+fn for_each(root: &Path, id: &str, regex: bool, mut act: impl FnMut(&str) -> Result<(), Error>) -> Result<(), Error> {
+    if !regex {
+        return act(id);
+    }
+    let pattern = Pattern::new(id).map_err(|why| Error::misuse(format!("{id:?} is no regular expression: {why}")))?;
+    let mut failures = Vec::new();
+    for container in output::containers(root, false)? {
+        let id = &container.state().id;
+        if pattern.matches(id)
+            && let Err(error) = act(id)
+        {
+            failures.push(error);
+        }
+    }
+    // All are told, the first as the failure of the whole.
+    let first = failures.drain(..failures.len().min(1)).next();
+    for error in &failures {
+        ctr_cli::render("ctr-run", error);
+    }
+    first.map_or(Ok(()), Err)
+}
+
+fn delete_container(root: &Path, id: &str, force: bool) -> Result<(), RuntimeError> {
+    match Container::open(root, id).and_then(|container| container.delete(force)) {
         // What a runtime left that was killed before it had recorded anything, or nothing at all.
-        Err(RuntimeError::NotFound(_)) if delete.force => ctr_runtime::remove_leftovers(root, &delete.id),
+        Err(RuntimeError::NotFound(_)) if force => ctr_runtime::remove_leftovers(root, id),
         result => result,
     }
 }

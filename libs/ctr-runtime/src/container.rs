@@ -82,7 +82,7 @@ impl Container {
         if let Some(unit) = self.cgroup().unit() {
             object["systemd-scope"] = unit.name.as_str().into(); // as crun has it
         }
-        object["owner"] = owner.map_or_else(|| self.state.owner.to_string(), |user| user.name).into();
+        object["owner"] = owner.map_or_else(|| format!("#{}", self.state.owner), |user| user.name).into();
         object
     }
 

@@ -42,7 +42,7 @@ pub enum RuntimeError {
     ExecInStopped(String),
     #[error("cannot exec in a paused container (--ignore-paused overrides that): {0}")]
     ExecInPaused(String),
-    #[error("cannot {action} container {id}, which is {status}")]
+    #[error("{}", in_wrong_state(action, id, status))]
     WrongState { action: &'static str, id: String, status: &'static str },
     #[error("the container's state {} is damaged", path.display())]
     DamagedState { path: PathBuf, source: serde_json::Error },
@@ -60,6 +60,18 @@ pub enum RuntimeError {
     Cgroup(#[from] CgroupError),
     #[error(transparent)]
     Seccomp(#[from] SeccompError),
+}
+
+// In the words of runc, as far as it has some.
+fn in_wrong_state(action: &str, id: &str, status: &str) -> String {
+    match (action, status) {
+        ("delete", _) => format!("cannot delete container {id} that is not stopped: {status}"),
+        ("start", "stopped") => format!("cannot start a container that has stopped: {id}"),
+        ("start", "running") => format!("cannot start an already running container: {id}"),
+        ("pause", "paused" | "stopped") => format!("container not running: {id} is {status}"),
+        ("resume", _) => format!("container not paused: {id} is {status}"),
+        _ => format!("cannot {action} container {id}, which is {status}"),
+    }
 }
 
 impl RuntimeError {

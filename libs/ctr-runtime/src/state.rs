@@ -110,8 +110,10 @@ impl ContainerDir {
         builder.mode(0o700);
         match builder.create(&dir.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                builder.recursive(true).create(root).map_err(RuntimeError::io("make", root))?;
-                builder.recursive(false).create(&dir.path)
+                // Sticky: what clears up $XDG_RUNTIME_DIR leaves it alone (XDG Base Directory Specification).
+                let mut roots = DirBuilder::new();
+                roots.mode(0o1700).recursive(true).create(root).map_err(RuntimeError::io("make", root))?;
+                builder.create(&dir.path)
             }
             result => result,
         }

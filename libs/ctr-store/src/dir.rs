@@ -83,7 +83,7 @@ impl StateDir {
 /// It is apart from the state directory because it must not outlive a reboot.
 pub fn runtime_root(namespace: &str) -> PathBuf {
     let var = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let root = var("CTR_RUN_ROOT").unwrap_or_else(|| match ctr_sys::process::is_root() {
+    let root = var("CTR_RUN_ROOT").unwrap_or_else(|| match ctr_sys::process::is_root() && !is_root_of_a_user() {
         true => PathBuf::from("/run/ctr-run"),
         false => var("XDG_RUNTIME_DIR").unwrap_or_else(std::env::temp_dir).join("ctr-run"),
     });
@@ -96,4 +96,12 @@ pub fn runtime_root(namespace: &str) -> PathBuf {
             name.into()
         }
     }
+}
+
+// Root of a user namespace whose user is somebody else outside has no /run of its own (rootless podman).
+fn is_root_of_a_user() -> bool {
+    std::env::var_os("XDG_RUNTIME_DIR").is_some_and(|dir| !dir.is_empty())
+        && std::env::var_os("USER").is_none_or(|user| user != "root")
+        && std::fs::read_to_string("/proc/self/uid_map")
+            .is_ok_and(|map| map.split_whitespace().ne(["0", "0", "4294967295"]))
 }

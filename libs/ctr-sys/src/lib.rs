@@ -12,6 +12,7 @@ pub mod inherit;
 pub mod keyring;
 pub mod memory;
 pub mod mount;
+pub mod pattern;
 pub mod process;
 pub mod seccomp;
 pub mod signal;
