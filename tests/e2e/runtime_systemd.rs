@@ -68,7 +68,12 @@ impl Systemd {
 
     /// A program where systemd is.
     fn inside(&self, tool: Tool) -> Tool {
-        tool.through(&["nsenter", "-t", &self.pid.to_string(), "-m", "-p", "-C", "-i", "-u", "-n", "--"])
+        // What is outside systemd's root it could not move, where namespaces delegate.
+        let tools = self.cgroup.join("tools");
+        fs::create_dir_all(&tools).unwrap();
+        let joins = format!("echo 0 > {}/cgroup.procs && exec \"$@\"", tools.display());
+        let tool = tool.through(&["nsenter", "-t", &self.pid.to_string(), "-m", "-p", "-C", "-i", "-u", "-n", "--"]);
+        tool.through(&["sh", "-c", &joins, "sh"])
     }
 
     /// `ctr-run --systemd-cgroup VERB FLAGS --bundle BUNDLE ID` there.
@@ -232,6 +237,17 @@ fn limits_are_set_by_systemd_and_in_the_control_files() {
     ] {
         assert_eq!(fs::read_to_string(cgroup.join(file)).unwrap().trim(), value, "{file}");
     }
+    // systemd has a quota for each second, which depends on what an update leaves as it was
+    for (flag, limit, quota, max) in [
+        ("--cpu-period", "50000", "250ms", "12500 50000"),
+        ("--cpu-quota", "20000", "400ms", "20000 50000"),
+        ("--pids-limit", "30", "400ms", "20000 50000"),
+    ] {
+        systemd.runtime(&scene, &["update", flag, limit, &scene.id]).run().success();
+        assert_eq!(systemd.property(&scene, "p-limits.scope", "CPUQuotaPerSecUSec"), quota, "{flag}");
+        assert_eq!(fs::read_to_string(cgroup.join("cpu.max")).unwrap().trim(), max, "{flag}");
+    }
+    assert_eq!(systemd.property(&scene, "p-limits.scope", "TasksMax"), "30");
     systemd.runtime(&scene, &["delete", "--force", &scene.id]).run().success();
 }
 

@@ -4,10 +4,10 @@
 use std::fs;
 
 use ctr_record::TaskStatus;
-use oci_spec::runtime::{LinuxIntelRdt, LinuxMemory, LinuxResources};
+use oci_spec::runtime::{LinuxCpu, LinuxIntelRdt, LinuxMemory, LinuxResources};
 use serde_json::{Map, Value};
 
-use crate::cgroup::Limits;
+use crate::cgroup::{Cgroup, Limits};
 use crate::container::Container;
 use crate::intel_rdt::RdtGroup;
 use crate::plan::RdtPlan;
@@ -28,13 +28,7 @@ impl Container {
         let recorded = recorded_resources(&mut config)?;
         let update = normalised(update)?;
         let mut changes = parse(update.clone())?;
-        // There each has its own limit, so that a new one of memory alone would change that of both.
-        if !container.cgroup().on_v1("memory")
-            && let Some(memory) = changes.memory_mut()
-            && let Some(recorded) = parse(recorded.clone())?.memory()
-        {
-            complete(memory, recorded);
-        }
+        complete(&mut changes, &parse(recorded.clone())?, container.cgroup());
         let limits = Limits::from_spec(&changes)?;
         resources::merge(recorded, &update);
         let new = container.dir.prepare_config(config.to_string().as_bytes())?;
@@ -122,8 +116,30 @@ fn parse(resources: Map<String, Value>) -> Result<LinuxResources, RuntimeError> 
     parsed.map_err(|error| RuntimeError::config("linux.resources", error.to_string()))
 }
 
-/// Adds the limit of memory, or of memory plus swap, that an update left as it was beside the other.
-fn complete(memory: &mut LinuxMemory, recorded: &LinuxMemory) {
+/// Adds what an update left as it was where a new value beside it would change its meaning.
+fn complete(changes: &mut LinuxResources, recorded: &LinuxResources, cgroup: &Cgroup) {
+    // v2 has limits of memory and of swap, so that a new one of memory alone would change that of both
+    if let (false, Some(memory), Some(recorded)) = (cgroup.on_v1("memory"), changes.memory_mut(), recorded.memory()) {
+        complete_memory(memory, recorded);
+    }
+    // systemd has a quota for each second
+    if let (Some(_), Some(cpu), Some(recorded)) = (cgroup.unit(), changes.cpu_mut(), recorded.cpu()) {
+        complete_cpu(cpu, recorded);
+    }
+}
+
+fn complete_cpu(cpu: &mut LinuxCpu, recorded: &LinuxCpu) {
+    let period = |cpu: &LinuxCpu| cpu.period().filter(|period| *period != 0);
+    let quota = |cpu: &LinuxCpu| cpu.quota().filter(|quota| *quota != 0);
+    match (quota(cpu), period(cpu)) {
+        (Some(_), None) => drop(cpu.set_period(recorded.period())),
+        (None, Some(_)) => drop(cpu.set_quota(recorded.quota())),
+        _ => {}
+    }
+}
+
+/// Adds the limit of memory, or of memory plus swap, beside the other.
+fn complete_memory(memory: &mut LinuxMemory, recorded: &LinuxMemory) {
     let set = |limit: Option<i64>| limit.filter(|limit| *limit != 0);
     match (set(memory.limit()), set(memory.swap())) {
         // no limit of memory is none of both
@@ -151,8 +167,22 @@ mod tests {
             (json!({"reservation": 1}), json!({"limit": 3, "swap": 9}), json!({"reservation": 1})),
         ] {
             let mut memory: LinuxMemory = serde_json::from_value(update).unwrap();
-            complete(&mut memory, &serde_json::from_value(recorded).unwrap());
+            complete_memory(&mut memory, &serde_json::from_value(recorded).unwrap());
             assert_eq!(serde_json::to_value(memory).unwrap(), completed);
+        }
+    }
+
+    #[test]
+    fn quota_and_period_complete_each_other() {
+        for (update, recorded, completed) in [
+            (json!({"quota": 5}), json!({"quota": 3, "period": 9}), json!({"quota": 5, "period": 9})),
+            (json!({"period": 5}), json!({"quota": 3, "period": 9}), json!({"quota": 3, "period": 5})),
+            (json!({"period": 5}), json!({"shares": 2}), json!({"period": 5})),
+            (json!({"shares": 5}), json!({"quota": 3, "period": 9}), json!({"shares": 5})),
+        ] {
+            let mut cpu: LinuxCpu = serde_json::from_value(update).unwrap();
+            complete_cpu(&mut cpu, &serde_json::from_value(recorded).unwrap());
+            assert_eq!(serde_json::to_value(cpu).unwrap(), completed);
         }
     }
 
