@@ -5,6 +5,7 @@ mod bundle;
 mod caller_bundle;
 mod caller_containerd;
 mod caller_podman;
+mod capabilities;
 mod cli;
 mod container;
 mod debian;

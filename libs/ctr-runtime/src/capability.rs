@@ -115,16 +115,24 @@ impl CapabilitySets {
         Ok(())
     }
 
-    /// Puts the other sets into effect, after the change of user. What this process does not have it
-    /// cannot give: those are left out, as runc does with a warning.
+    /// Leaves out what a process cannot give that has the permitted set `ours`; returns the names of what it
+    /// asked for in vain.
+    pub(crate) fn withhold(&mut self, ours: Set) -> Vec<String> {
+        let lacking = self.permitted & !ours;
+        self.permitted &= ours;
+        self.effective &= ours;
+        self.ambient &= ours;
+        self.inheritable &= ours | self.bounding;
+        (0..).zip(NAMES).filter(|(n, _)| lacking & (1 << n) != 0).map(|(_, name)| format!("CAP_{name}")).collect()
+    }
+
+    /// Puts the other sets into effect, after the change of user.
     pub(crate) fn apply(&self) -> StepResult<()> {
-        let ours = sys::permitted().step("read the permitted capabilities")?;
-        let granted = self.permitted & ours;
-        sys::set(self.effective & granted, granted, self.inheritable & (ours | self.bounding))
-            .or_else(|_| sys::set(self.effective & granted, granted, self.inheritable & granted))
+        sys::set(self.effective, self.permitted, self.inheritable)
+            .or_else(|_| sys::set(self.effective, self.permitted, self.inheritable & self.permitted))
             .step("set the capabilities")?;
         sys::clear_ambient().step("clear the ambient capabilities")?;
-        for number in (0..64).filter(|n| self.ambient & granted & (1 << n) != 0) {
+        for number in (0..64).filter(|n| self.ambient & (1 << n) != 0) {
             sys::raise_ambient(number).step("raise an ambient capability")?;
         }
         Ok(())
@@ -157,5 +165,22 @@ mod tests {
             sets,
             CapabilitySets { bounding: kill, effective: kill, permitted: kill, inheritable: 0, ambient: 0 }
         );
+    }
+
+    #[test]
+    fn what_the_runtime_lacks_is_left_out_and_named() {
+        let (kill, chown) = (1 << 5, 1);
+        let mut sets = CapabilitySets {
+            bounding: kill | chown,
+            effective: kill | chown,
+            permitted: kill | chown,
+            inheritable: chown,
+            ambient: chown,
+        };
+        assert_eq!(sets.withhold(kill), ["CAP_CHOWN"]);
+        let expected =
+            CapabilitySets { bounding: kill | chown, effective: kill, permitted: kill, inheritable: chown, ambient: 0 };
+        assert_eq!(sets, expected);
+        assert!(sets.withhold(Set::MAX).is_empty());
     }
 }

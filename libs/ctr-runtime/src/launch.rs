@@ -49,12 +49,20 @@ pub(crate) struct Launch {
 impl Launch {
     /// Plans how a process of a container gets to its program, and opens what it needs of the host for that.
     pub(crate) fn new(
-        process: ProcessPlan,
+        mut process: ProcessPlan,
         plan: &Plan,
         keyring: Option<SessionKeyring>,
         group: Option<&RdtGroup>,
         preserve_fds: u32,
     ) -> Result<Self, RuntimeError> {
+        // In a user namespace it has them all, whatever this process has.
+        if !plan.namespaces.is_private(libc::CLONE_NEWUSER) {
+            let ours = ctr_sys::capability::permitted().map_err(RuntimeError::call("read the capabilities"))?;
+            let lacking = process.capabilities.withhold(ours);
+            if !lacking.is_empty() {
+                eprintln!("ignoring capabilities that this runtime does not have itself: {}", lacking.join(" "));
+            }
+        }
         Ok(Self {
             seccomp: plan.seccomp.clone(),
             rootless: plan.cgroup.rootless,

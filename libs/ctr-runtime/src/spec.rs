@@ -251,6 +251,7 @@ fn normalise_process(process: &mut Map<String, Value>, warnings: &mut Vec<String
         affinity.retain(|_, list| list.as_str() != Some(""));
     }
     if let Some(sets) = process.get_mut("capabilities").and_then(Value::as_object_mut) {
+        warnings.extend(ambient_in_vain(sets));
         for (set, names) in sets.iter_mut() {
             let Some(names) = names.as_array_mut() else { continue };
             names.retain(|name| {
@@ -263,6 +264,15 @@ fn normalise_process(process: &mut Map<String, Value>, warnings: &mut Vec<String
         }
     }
     Ok(())
+}
+
+// What is to be ambient has to be permitted and inheritable first (capabilities(7)).
+fn ambient_in_vain(sets: &Map<String, Value>) -> Vec<String> {
+    let names = |set: &str| sets.get(set).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    let has = |set: &str, name: &str| names(set).any(|other| capability::number(other) == capability::number(name));
+    let refused = |name: &&str| !has("permitted", name) || !has("inheritable", name);
+    let warning = |name: &str| format!("can't raise ambient capability {name}: it is not permitted and inheritable");
+    names("ambient").filter(|name| capability::number(name).is_some()).filter(refused).map(warning).collect()
 }
 
 // oci-spec has other names for two of them than the specification.
@@ -312,6 +322,10 @@ mod tests {
         assert!(resources.pids().is_none());
         assert_eq!(resources.cpu().as_ref().unwrap().cpus().as_deref(), Some("0"));
         assert_eq!(warnings, ["process.capabilities.bounding: \"CAP_FUTURE\" is not known and ignored"]);
+        let sets = json!({"permitted": ["CAP_KILL"], "inheritable": ["CAP_KILL", "CAP_CHOWN"],
+            "ambient": ["CAP_KILL", "CAP_CHOWN"]});
+        let (_, warnings) = normalised(json!({"ociVersion": "1.2.0", "process": {"cwd": "/", "capabilities": sets}}));
+        assert_eq!(warnings, ["can't raise ambient capability CAP_CHOWN: it is not permitted and inheritable"]);
     }
 
     #[test]
