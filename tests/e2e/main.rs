@@ -35,6 +35,7 @@ mod runtime_hot_mount;
 mod runtime_idmap;
 mod runtime_join;
 mod runtime_lifecycle;
+mod runtime_mount_sources;
 mod runtime_mounts;
 mod runtime_plan;
 mod runtime_service;

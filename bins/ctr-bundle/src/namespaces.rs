@@ -139,6 +139,16 @@ impl Map {
     }
 }
 
+/// The id on the host that the mappings of a config give an id, else the id itself.
+pub(crate) fn mapped(mappings: &Value, id: u32) -> u32 {
+    let number = |map: &Value, member: &str| map[member].as_u64().and_then(|number| u32::try_from(number).ok());
+    let on_host = |map: &Value| {
+        let offset = id.checked_sub(number(map, "containerID")?)?;
+        if offset < number(map, "size")? { number(map, "hostID")?.checked_add(offset) } else { None }
+    };
+    mappings.as_array().into_iter().flatten().find_map(on_host).unwrap_or(id)
+}
+
 fn maps(flag: &str, values: &[String]) -> Result<Vec<Map>, Error> {
     let map = |text: &String| {
         let numbers: Vec<u32> = text.split(':').map_while(|number| number.parse().ok()).collect();

@@ -74,6 +74,11 @@ impl<'a> Recipe<'a> {
             _ => None,
         };
         let config = self.config(id, &staged)?;
+        if mounts.is_some() && ctr_sys::process::is_root() {
+            // The root directory is the container's root's, or it could make nothing there.
+            let map = |list: &str, id: u32| namespaces::mapped(&config["linux"][list], id);
+            staged.map_root(|uid| map("uidMappings", uid), |gid| map("gidMappings", gid))?;
+        }
         Ok(staged.commit(config.to_string().as_bytes(), mounts.as_ref().map(<[_; 1]>::as_slice))?)
     }
 

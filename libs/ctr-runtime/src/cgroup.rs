@@ -42,6 +42,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub use below::CgroupBelow;
 pub use device::DevicePolicy;
 pub use error::CgroupError;
+pub(crate) use hierarchy::unescape;
 pub use hierarchy::{Hierarchies, Mode, Version};
 pub use join::{JoinFailure, JoinFds};
 pub use limits::Limits;

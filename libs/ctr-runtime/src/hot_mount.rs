@@ -108,6 +108,7 @@ fn plan(container: &Container, mounts: &[Mount]) -> Result<(Plan, Vec<MountPlan>
     }
     let context = MountContext {
         bundle: &plan.bundle,
+        rootfs: &plan.rootfs.path,
         namespaces: &plan.namespaces,
         label: plan.mount_label.as_deref(),
         rootless: !sys::is_root(),

@@ -89,7 +89,7 @@ impl Init<'_> {
         self.run_create_hooks(root.as_fd())?;
         match self.no_pivot {
             false => rootfs::enter(root.as_fd())?,
-            true => rootfs::enter_without_pivot(root.as_fd())?,
+            true => rootfs::enter_without_pivot(root.as_fd(), &self.plan.rootfs.path)?,
         }
         finalise::finalise(self.plan, Root(root.as_fd()))?;
         drop(root);

@@ -64,6 +64,10 @@ fn prepare_one(
     planned: &MountPlan,
     namespaces: &mut UserNamespaces,
 ) -> Result<Option<Source>, RuntimeError> {
+    if planned.source_inside.is_some() && planned.idmap.is_none() {
+        // It is what is mounted there by then.
+        return Ok(None);
+    }
     let source = match &planned.kind {
         MountKind::Bind { source, .. } => {
             let failed = RuntimeError::io("open the source of a bind mount", source);

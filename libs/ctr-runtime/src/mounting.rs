@@ -43,6 +43,13 @@ impl Mounter<'_> {
                 let why = "an idmapped mount cannot be made in a mount namespace that is joined";
                 Err(InitFailure::finding(format!("{}: {why}", failed_at(planned))))
             }
+            (None, MountKind::Bind { source, recursive }) if planned.source_inside.is_some() => {
+                let failed = || format!("bind {} to /{}", source.display(), planned.destination.display());
+                let inside = planned.source_inside.as_deref().unwrap_or(source);
+                let found = self.root.open(inside, OFlag::O_PATH).step_with(failed)?;
+                let tree = mount::clone_tree(found.as_fd(), Path::new(""), *recursive).step_with(failed)?;
+                self.bind(planned, tree).map(Some)
+            }
             (None, MountKind::Bind { source, .. }) => {
                 let failed = || format!("bind {} to /{}", source.display(), planned.destination.display());
                 match mount_source::open(planned).step_with(failed)? {

@@ -132,15 +132,21 @@ impl Plan {
         let linux = spec.linux().as_ref().unwrap_or(&default_linux);
         let namespaces = NamespacePlan::new(linux)?;
         let profile = linux.seccomp().as_ref();
+        let rootfs = RootfsPlan::new(spec, linux, bundle)?;
         let mount_label = linux.mount_label().clone().filter(|label| !label.is_empty());
-        let context =
-            MountContext { bundle, namespaces: &namespaces, label: mount_label.as_deref(), rootless: caller.rootless };
+        let context = MountContext {
+            bundle,
+            rootfs: &rootfs.path,
+            namespaces: &namespaces,
+            label: mount_label.as_deref(),
+            rootless: caller.rootless,
+        };
         let mounts = spec.mounts().iter().flatten().enumerate();
         let mounts = mounts.map(|(i, mount)| MountPlan::new(i, mount, context)).collect::<Result<_, _>>()?;
         let plan = Self {
             id: id.to_owned(),
             bundle: bundle.to_owned(),
-            rootfs: RootfsPlan::new(spec, linux, bundle)?,
+            rootfs,
             devices: devices::devices(linux)?,
             masked_paths: absolute_paths("linux.maskedPaths", linux.masked_paths().as_deref())?,
             readonly_paths: absolute_paths("linux.readonlyPaths", linux.readonly_paths().as_deref())?,

@@ -11,12 +11,14 @@ use std::path::Path;
 
 use ctr_record::Mount;
 use ctr_sys::mount::{self, Attributes};
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sys::stat::Mode;
 use nix::unistd::{fchdir, pivot_root, symlinkat};
 
 use crate::RuntimeError;
+use crate::cgroup::unescape;
 use crate::cgroup_mount::CgroupMount;
 use crate::mount_source::Source;
 use crate::overlay;
@@ -117,12 +119,41 @@ pub(crate) fn enter(root: BorrowedFd<'_>) -> StepResult<()> {
 
 /// Takes the old root away without pivot_root, for roots on a ramdisk (`--no-pivot`): the mount is moved
 /// over `/`.
-pub(crate) fn enter_without_pivot(root: BorrowedFd<'_>) -> StepResult<()> {
+pub(crate) fn enter_without_pivot(root: BorrowedFd<'_>, path: &Path) -> StepResult<()> {
+    hide_host_proc(path)?;
     fchdir(root).step("change into the rootfs")?;
     let nothing = None::<&str>;
     nix::mount::mount(Some("."), "/", nothing, MsFlags::MS_MOVE, nothing).step("move the rootfs to /")?;
     nix::unistd::chroot(".").step("chroot")?;
     nix::unistd::chdir("/").step("change to /")
+}
+
+// The host's mounts stay in the namespace, covered. As long as a proc or sysfs without masks is among them, the
+// kernel lets a user namespace of the container mount another one, without masks.
+fn hide_host_proc(rootfs: &Path) -> StepResult<()> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").step("read the mount table")?;
+    for line in table.lines() {
+        let Some((mount, file_system)) = line.split_once(" - ") else { continue };
+        let fields: Vec<&str> = mount.split(' ').collect();
+        let whole =
+            fields.get(3) == Some(&"/") && (file_system.starts_with("proc ") || file_system.starts_with("sysfs "));
+        let Some(place) = fields.get(4).map(|place| unescape(place)).filter(|_| whole) else { continue };
+        if place.starts_with(rootfs) {
+            continue;
+        }
+        let failed = || format!("hide the host's {}", place.display());
+        match umount2(&place, MntFlags::MNT_DETACH) {
+            // It went with what it was mounted in.
+            Ok(()) | Err(Errno::ENOENT) => {}
+            // A user namespace may not take it away.
+            Err(Errno::EINVAL | Errno::EPERM) => {
+                let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+                nix::mount::mount(Some("tmpfs"), &place, Some("tmpfs"), flags, None::<&str>).step_with(failed)?;
+            }
+            Err(errno) => return Err(errno).step_with(failed),
+        }
+    }
+    Ok(())
 }
 
 /// Makes a symlink in a directory in place of whatever is there.

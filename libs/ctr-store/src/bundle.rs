@@ -165,6 +165,11 @@ impl StagedBundle {
         root::make_writable(&self.staging.join(name), &self.path.join(name), snapshot)
     }
 
+    /// Gives the writable directory of the root file system to the ids that its owner and group are mapped to.
+    pub fn map_root(&self, uid: impl Fn(u32) -> u32, gid: impl Fn(u32) -> u32) -> Result<(), BundleError> {
+        Ok(root::map_owner(&self.staging.join("upper"), uid, gid)?)
+    }
+
     /// Writes config.json, and mounts.json where the root is to be mounted, and gives the bundle its name.
     pub fn commit(mut self, config: &[u8], mounts: Option<&[Mount]>) -> Result<Bundle, BundleError> {
         if let Some(mounts) = mounts {

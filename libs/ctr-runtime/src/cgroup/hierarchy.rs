@@ -149,7 +149,7 @@ fn v1_names(options: &str) -> Vec<String> {
 }
 
 /// White space and backslashes are written as three octal digits.
-fn unescape(field: &str) -> PathBuf {
+pub(crate) fn unescape(field: &str) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field.as_bytes();
     while let [first, tail @ ..] = rest {

@@ -25,6 +25,10 @@ pub struct MountPlan {
     pub options: MountOptions,
     /// The ids that it shows.
     pub idmap: Option<IdmapPlan>,
+    /// Where in the container's root the source of a bind mount is, when it is named by the rootfs's path on
+    /// the host: what is mounted there by then.
+    #[serde(skip)]
+    pub source_inside: Option<PathBuf>,
     /// The SELinux label, where it is not in the data of what is mounted here.
     pub label: Option<String>,
 }
@@ -56,6 +60,8 @@ pub enum MountKind {
 pub struct MountContext<'a> {
     /// The bundle directory, to which sources are relative.
     pub bundle: &'a Path,
+    /// The root on the host, absolute.
+    pub rootfs: &'a Path,
     /// The container's namespaces.
     pub namespaces: &'a NamespacePlan,
     /// `linux.mountLabel`.
@@ -95,9 +101,13 @@ impl MountPlan {
             (Some(given), kind) if kind.takes_label() => options.data.push(format!("context={given}")),
             _ => {}
         }
-        let destination = below_root(mount.destination());
+        let destination = context.inside(mount.destination()).unwrap_or_else(|| below_root(mount.destination()));
         check_destination(&destination, &kind).map_err(refuse)?;
-        Ok(Self { destination, kind, options, idmap, label })
+        let source_inside = match &kind {
+            MountKind::Bind { source, .. } => context.inside(source),
+            MountKind::Cgroup | MountKind::New { .. } => None,
+        };
+        Ok(Self { destination, kind, options, idmap, source_inside, label })
     }
 
     /// Whether it is made read-only only when all is in it: nodes in /dev, mount points in a tmpfs.
@@ -118,6 +128,16 @@ impl MountPlan {
     /// Whether this is the mount that fills `/dev` from the host.
     pub fn is_host_dev(&self) -> bool {
         self.destination == Path::new("dev") && matches!(self.kind, MountKind::Bind { .. })
+    }
+}
+
+impl MountContext<'_> {
+    // A path on the host that leads into the root, as the container sees it; as with runc. With a `..` it
+    // may lead out again.
+    fn inside(&self, path: &Path) -> Option<PathBuf> {
+        let inside = path.strip_prefix(self.rootfs).ok().filter(|_| self.rootfs != Path::new("/"))?;
+        let plain = inside.components().all(|component| matches!(component, Component::Normal(_)));
+        (plain && !inside.as_os_str().is_empty()).then(|| inside.to_owned())
     }
 }
 
@@ -215,7 +235,8 @@ mod tests {
 
     fn plan_with(mount: serde_json::Value, label: Option<&str>, rootless: bool) -> Result<MountPlan, RuntimeError> {
         let namespaces = NamespacePlan::default();
-        let context = MountContext { bundle: Path::new("/bundle"), namespaces: &namespaces, label, rootless };
+        let (bundle, rootfs) = (Path::new("/bundle"), Path::new("/bundle/rootfs"));
+        let context = MountContext { bundle, rootfs, namespaces: &namespaces, label, rootless };
         MountPlan::new(0, &serde_json::from_value(mount).unwrap(), context)
     }
 
@@ -238,6 +259,13 @@ mod tests {
         assert_eq!(below_root(Path::new("/a/../../b/./c")), Path::new("b/c"));
         assert_eq!(below_root(Path::new("relative")), Path::new("relative"));
         assert!(plan(json!({"destination": "/a/..", "type": "tmpfs"})).is_err());
+        let mount = json!({"destination": "/bundle/rootfs/d", "source": "/s", "options": ["bind"]});
+        assert_eq!(plan(mount).unwrap().destination, Path::new("d"));
+        let mount = |source: &str| plan(json!({"destination": "/d", "source": source, "options": ["bind"]})).unwrap();
+        assert_eq!(mount("rootfs/s/t").source_inside.as_deref(), Some(Path::new("s/t")));
+        for host in ["rootfs", "rootfs2/s", "rootfs/../s", "rootfs/s/../../t"] {
+            assert_eq!(mount(host).source_inside, None);
+        }
     }
 
     #[test]

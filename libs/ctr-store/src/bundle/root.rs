@@ -65,6 +65,23 @@ pub fn stack(directories: &[PathBuf]) -> Result<Mount, BundleError> {
     })
 }
 
+/// Changes the ids that a directory belongs to.
+pub(super) fn map_owner(
+    directory: &Path,
+    uid: impl Fn(u32) -> u32,
+    gid: impl Fn(u32) -> u32,
+) -> Result<(), StoreError> {
+    let failed = StoreError::io("change the owner of", directory);
+    let change = || {
+        let status = fs::symlink_metadata(directory)?;
+        let mode = status.permissions();
+        chown(directory, Some(uid(status.uid())), Some(gid(status.gid())))?;
+        // A change of the owner clears setgid.
+        fs::set_permissions(directory, mode)
+    };
+    change().map_err(failed)
+}
+
 /// Makes `upper` and `work` in the directory `made`, which will be `named` one day, and returns the overlay
 /// of them over the snapshot.
 pub(super) fn make_writable(made: &Path, named: &Path, snapshot: &[Mount]) -> Result<Mount, BundleError> {
