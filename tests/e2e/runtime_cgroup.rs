@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Whose cgroup a container is in, and who makes it.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use ctr_tests::{Need, need};
 use serde_json::{Value, json};
@@ -41,4 +44,54 @@ fn limits_without_a_cgroup_are_refused() {
     let scene = Scene::new("true").edit(|config| config["linux"]["resources"] = json!({"pids": {"limit": 10}}));
     scene.make(&["--cgroup-manager=disabled", "run"]).run().fails(1, &["cannot set limits without cgroups"]);
     assert!(!scene.dir().exists());
+}
+
+/// The container's directories, by the names of hierarchies.
+fn directories(scene: &Scene) -> BTreeMap<String, PathBuf> {
+    let state: Value = serde_json::from_slice(&fs::read(scene.dir().join("state.json")).unwrap()).unwrap();
+    serde_json::from_value(state["cgroup"].clone()).unwrap()
+}
+
+#[test]
+fn delete_removes_the_cgroups_that_a_container_has_made_with_whoever_is_in_them() {
+    need!(Need::Root, Need::Busybox);
+    let scene = Scene::new("sleep 1000");
+    scene.make(&["run", "--detach"]).detaches().run().success();
+    let mut stray = Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap();
+    let mut frozen = false;
+    for (name, directory) in directories(&scene) {
+        let (inner, empty) = (directory.join("a/b"), directory.join("c/d/e"));
+        // those that are mounted together have the same
+        fs::create_dir_all(&inner).and_then(|()| fs::create_dir_all(&empty)).unwrap();
+        if name == "cpuset" {
+            for dir in [directory.join("a"), inner.clone()] {
+                for file in ["cpuset.cpus", "cpuset.mems"] {
+                    fs::write(dir.join(file), fs::read(directory.join(file)).unwrap()).unwrap();
+                }
+            }
+        }
+        fs::write(inner.join("cgroup.procs"), stray.id().to_string()).unwrap();
+        frozen |= fs::write(inner.join("freezer.state"), "FROZEN").is_ok();
+    }
+    scene.delete();
+    assert_eq!(stray.wait().unwrap().to_string(), "signal: 9 (SIGKILL)");
+    if !frozen {
+        ctr_tests::need::cannot("the part about frozen processes: the machine has no freezer of cgroup v1");
+    }
+}
+
+#[test]
+fn a_kill_of_a_container_without_its_own_pids_ends_what_outlives_its_first_process() {
+    need!(Need::Root, Need::Busybox);
+    let scene = Scene::of(None, &["--pid", "host"], "sleep 1000 & sleep 1000 & echo started; exit 0");
+    scene.make(&["run", "--detach"]).detaches().run().success();
+    let killed = || scene.runtime(&["kill", &scene.id, "KILL"]).run();
+    let state = || scene.runtime(&["state", &scene.id]).run().success().stdout;
+    crate::runtime_lifecycle::wait_until("the first process has ended", || state().contains("stopped"));
+    let members = || scene.runtime(&["ps", "--format", "json", &scene.id]).run().success().stdout;
+    assert_eq!(members().matches(',').count(), 1, "two are left: {}", members());
+    killed().success();
+    crate::runtime_lifecycle::wait_until("all have ended", || members() == "[]\n" || members() == "null\n");
+    killed().fails(1, &["container not running"]);
+    scene.delete();
 }

@@ -131,11 +131,15 @@ impl Container {
         if all && !self.cgroup().is_none() {
             return Ok(self.cgroup().signal_all(signal)?);
         }
-        // Without a pid namespace of its own the rest would survive its first process.
-        let pidfd = self.pidfd()?.ok_or_else(|| RuntimeError::NotRunning(self.state.id.clone()))?;
-        if signal == libc::SIGKILL && self.state.shares_pids && !self.cgroup().is_none() {
-            return Ok(self.cgroup().signal_all(signal)?);
+        let first = self.pidfd()?;
+        // Without a pid namespace of its own the rest survives its first process.
+        if signal == libc::SIGKILL && self.state.shares_pids && self.state.cgroup_is_made && !self.cgroup().is_none() {
+            return match first.is_none() && self.cgroup().pids()?.is_empty() {
+                true => Err(RuntimeError::NotRunning(self.state.id.clone())),
+                false => Ok(self.cgroup().signal_all(signal)?),
+            };
         }
+        let pidfd = first.ok_or_else(|| RuntimeError::NotRunning(self.state.id.clone()))?;
         self.send(&pidfd, signal)?;
         // A frozen process would not notice that it is dead.
         if signal == libc::SIGKILL && self.status() == TaskStatus::Paused {
@@ -230,10 +234,16 @@ impl Container {
         self.cgroup().signal_all(libc::SIGKILL)?;
         if let Some(pidfd) = first {
             let _ = pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
-            let mut ended = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-            let patience = PollTimeout::from(10_000_u16);
-            let n = poll(&mut ended, patience).map_err(RuntimeError::errno("wait for the container's end"))?;
-            if n == 0 {
+            let ends_within = |milliseconds: u16| {
+                let mut ended = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+                poll(&mut ended, PollTimeout::from(milliseconds))
+                    .map(|n| n > 0)
+                    .map_err(RuntimeError::errno("wait for the container's end"))
+            };
+            if !ends_within(100)? {
+                self.cgroup().thaw_v1();
+            }
+            if !ends_within(10_000)? {
                 let (id, status) = (self.state.id.clone(), "still running 10 s after SIGKILL");
                 return Err(RuntimeError::WrongState { action: "delete", id, status });
             }

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Stopping all processes of a container in their tracks, and letting them go on.
 
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::control::{read_file, wait_for_event, write_file};
+use super::control::{open_directory, read_file, wait_for_event, write_file, write_file_at};
+use super::tree::walk;
 use super::{Cgroup, CgroupError, Version};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -42,6 +44,17 @@ impl Cgroup {
             (Version::V2, path) => set(path, "cgroup.freeze", "0"),
             (Version::V1, path) => set(path, "freezer.state", "THAWED"),
         }
+    }
+
+    /// Lets go on whoever is frozen by v1, in cgroups below as well: not even `SIGKILL` ends those. That some
+    /// cannot be is for whoever waits for their end to find.
+    pub(crate) fn thaw_v1(&self) {
+        let Some(top) = self.v1_path("freezer").and_then(|path| open_directory(path).ok()) else { return };
+        let thaw = |directory: BorrowedFd<'_>| {
+            let _ = write_file_at(directory, "freezer.state", "THAWED");
+            Ok(())
+        };
+        let _ = walk(top, thaw, |_, _| Ok(()));
     }
 
     /// Whether the processes are frozen or about to be; not when the cgroup is gone, or has no freezer.

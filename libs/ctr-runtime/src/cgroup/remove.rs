@@ -29,36 +29,38 @@ impl Cgroup {
         let of_unit = |path| self.unit.as_ref().map_or(path, |unit| unit.directory(path));
         // v2 first: it can wait for the processes without asking again and again
         let results: Vec<_> =
-            self.directories().map(|(version, path)| remove(version, of_unit(path), deadline)).collect();
+            self.directories().map(|(version, path)| self.remove(version, of_unit(path), deadline)).collect();
         results.into_iter().collect()
     }
-}
 
-fn remove(version: Version, path: &Path, deadline: Instant) -> Result<(), CgroupError> {
-    let fail = |source| CgroupError::Remove { path: path.to_owned(), source };
-    let mut pause = Duration::from_micros(100);
-    loop {
-        match std::fs::remove_dir(path) {
-            Ok(()) => return Ok(()),
-            Err(error) => match error.raw_os_error() {
-                Some(libc::ENOENT | libc::ENODEV) => return Ok(()),
-                // It has children, or processes. The path comes from a file: what is no cgroup stays as it is.
-                Some(libc::EBUSY) if is_in_cgroupfs(path) => {}
-                _ => return Err(fail(error)),
-            },
+    fn remove(&self, version: Version, path: &Path, deadline: Instant) -> Result<(), CgroupError> {
+        let fail = |source| CgroupError::Remove { path: path.to_owned(), source };
+        let mut pause = Duration::from_micros(100);
+        loop {
+            match std::fs::remove_dir(path) {
+                Ok(()) => return Ok(()),
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::ENOENT | libc::ENODEV) => return Ok(()),
+                    // It has children, or processes. The path comes from a file: what is no cgroup stays as it is.
+                    Some(libc::EBUSY) if is_in_cgroupfs(path) => {}
+                    _ => return Err(fail(error)),
+                },
+            }
+            if remove_children(path).map_err(fail)? {
+                continue;
+            }
+            if Instant::now() >= deadline {
+                return Err(CgroupError::Busy { path: path.to_owned(), seconds: PATIENCE.as_secs() });
+            }
+            // what is left over may be dead but for that
+            self.thaw_v1();
+            if version == Version::V2 {
+                vanished(wait_for_event(path, "populated", "0", deadline)).map_err(fail)?;
+            }
+            // A process leaves its cgroup a little after its parent has seen it end.
+            sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
         }
-        if remove_children(path).map_err(fail)? {
-            continue;
-        }
-        if Instant::now() >= deadline {
-            return Err(CgroupError::Busy { path: path.to_owned(), seconds: PATIENCE.as_secs() });
-        }
-        if version == Version::V2 {
-            vanished(wait_for_event(path, "populated", "0", deadline)).map_err(fail)?;
-        }
-        // A process leaves its cgroup a little after its parent has seen it end.
-        sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(20));
     }
 }
 
