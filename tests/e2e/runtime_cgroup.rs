@@ -95,3 +95,49 @@ fn a_kill_of_a_container_without_its_own_pids_ends_what_outlives_its_first_proce
     killed().fails(1, &["container not running"]);
     scene.delete();
 }
+
+#[test]
+fn a_cgroup_below_is_the_containers_and_its_limits_are_not() {
+    need!(Need::Root, Need::Busybox);
+    let scene = Scene::new("cat /proc/self/cgroup; ls -d /sys/fs/cgroup/cgroup.procs; sleep 1000").edit(|config| {
+        config["annotations"]["run.oci.delegate-cgroup"] = json!("in/ner");
+        config["linux"]["resources"] = json!({});
+    });
+    if fs::metadata("/sys/fs/cgroup/cgroup.controllers").is_err() {
+        scene.make(&["run"]).run().fails(1, &["delegate-cgroup not supported on cgroup v1"]);
+        return ctr_tests::need::cannot("cgroup v2 is not all that there is: delegation was only refused");
+    }
+    let running = scene.make(&["run"]).spawn();
+    running.wait_for_output("0::/\n/sys/fs/cgroup/cgroup.procs\n");
+    let inner = directories(&scene)[""].join("in/ner");
+    assert_eq!(fs::read_to_string(inner.join("cgroup.procs")).unwrap().lines().count(), 1);
+    assert_eq!(scene.exec("grep ^0: /proc/self/cgroup").run().success().stdout, "0::/\n");
+    scene.delete();
+    assert_eq!(running.wait().code(), 137);
+    let outside = scene.edit(|config| config["annotations"]["run.oci.delegate-cgroup"] = json!("../x"));
+    outside.make(&["run"]).run().fails(1, &["run.oci.delegate-cgroup=../x"]);
+}
+
+#[test]
+fn a_container_owns_the_cgroup_that_it_may_write_to() {
+    need!(Need::Root, Need::Busybox);
+    let scene = Scene::new("sleep 1000").edit(|config| {
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        let mapping = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+        (config["linux"]["uidMappings"], config["linux"]["gidMappings"]) = (mapping.clone(), mapping);
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts.retain(|mount| mount["destination"] != "/sys/fs/cgroup");
+        mounts.push(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": []}));
+    });
+    if fs::metadata("/sys/fs/cgroup/cgroup.controllers").is_err() {
+        return ctr_tests::need::cannot("cgroup v2 is not all that there is");
+    }
+    let owner = |file: &str| scene.exec(&format!("stat -c %u /sys/fs/cgroup/{file}")).run().success().stdout;
+    scene.make(&["run", "--detach"]).detaches().run().success();
+    for (file, uid) in
+        [(".", "0\n"), ("cgroup.procs", "0\n"), ("cgroup.subtree_control", "0\n"), ("cgroup.events", "65534\n")]
+    {
+        assert_eq!(owner(file), uid, "{file}");
+    }
+    scene.delete();
+}

@@ -51,6 +51,6 @@ pub(crate) fn features() -> Value {
             "ctr.runtime.version": env!("CARGO_PKG_VERSION"),
             "ctr.runtime.cgroup.managers": "cgroupfs,systemd,disabled"
         },
-        "potentiallyUnsafeConfigAnnotations": ["org.systemd.property.", "run.oci.systemd.subgroup"]
+        "potentiallyUnsafeConfigAnnotations": ["org.systemd.property.", "run.oci.delegate-cgroup", "run.oci.systemd.subgroup"]
     })
 }

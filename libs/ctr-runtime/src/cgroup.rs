@@ -17,6 +17,7 @@ mod control;
 mod controllers;
 mod convert;
 mod create;
+mod delegate;
 mod device;
 mod error;
 mod freeze;
@@ -55,13 +56,16 @@ pub use systemd::{Holder, Unit, UnitPlan};
 /// A container's cgroup: its directory in each hierarchy.
 ///
 /// As JSON it is members of a container's state: `cgroup`, an object from the name of a controller (or
-/// `name=…`; empty for v2) to a path, and `systemdUnit`, if it is one.
+/// `name=…`; empty for v2) to a path, `systemdUnit`, if it is one, and `delegatedCgroup`, the one below where its
+/// processes are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cgroup {
     #[serde(rename = "cgroup", deserialize_with = "checked")]
     paths: BTreeMap<String, PathBuf>,
     #[serde(rename = "systemdUnit", default, skip_serializing_if = "Option::is_none")]
     unit: Option<Unit>,
+    #[serde(rename = "delegatedCgroup", default, skip_serializing_if = "Option::is_none")]
+    inner: Option<PathBuf>,
 }
 
 impl Cgroup {
@@ -100,6 +104,13 @@ impl Cgroup {
         self.unit.as_ref()
     }
 
+    /// What the container sees of it, by the names of hierarchies.
+    pub(crate) fn seen(&self) -> BTreeMap<String, PathBuf> {
+        let mut paths = self.paths.clone();
+        paths.extend(self.home().map(|home| (String::new(), home)));
+        paths
+    }
+
     /// Whether there is no hierarchy of v1.
     fn only_v2(&self) -> bool {
         self.paths.keys().all(String::is_empty)
@@ -130,7 +141,7 @@ impl TryFrom<BTreeMap<String, PathBuf>> for Cgroup {
                 return Err(CgroupError::Path { path: path.clone(), rule: "it must be absolute and without .." });
             }
         }
-        Ok(Self { paths, unit: None })
+        Ok(Self { paths, unit: None, inner: None })
     }
 }
 

@@ -30,7 +30,7 @@ impl CgroupMount {
     /// How a container sees its cgroup.
     pub(crate) fn of(cgroup: &Cgroup) -> Vec<Self> {
         let mut by_path: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
-        for (name, path) in BTreeMap::from(cgroup.clone()) {
+        for (name, path) in cgroup.seen() {
             by_path.entry(path).or_default().push(name);
         }
         let only_v2 = by_path.len() == 1 && cgroup.v2_path().is_some();

@@ -6,6 +6,7 @@
 
 mod affinity;
 mod attributes;
+mod delegation;
 mod devices;
 mod idmap;
 mod intel_rdt;
@@ -142,7 +143,9 @@ impl Plan {
             rootless: caller.rootless,
         };
         let mounts = spec.mounts().iter().flatten().enumerate();
-        let mounts = mounts.map(|(i, mount)| MountPlan::new(i, mount, context)).collect::<Result<_, _>>()?;
+        let mounts: Vec<MountPlan> =
+            mounts.map(|(i, mount)| MountPlan::new(i, mount, context)).collect::<Result<_, _>>()?;
+        let cgroup_owner = delegation::cgroup_owner(spec, &namespaces, &mounts);
         let plan = Self {
             id: id.to_owned(),
             bundle: bundle.to_owned(),
@@ -160,6 +163,7 @@ impl Plan {
                     rootless: caller.rootless,
                     manager: caller.manager,
                     annotations: spec.annotations().as_ref(),
+                    owner: cgroup_owner,
                 },
             )?,
             seccomp: profile.map(crate::seccomp::compile).transpose()?,

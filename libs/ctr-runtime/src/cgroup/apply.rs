@@ -13,11 +13,13 @@ use super::settings::{First, IfAbsent};
 use super::{Cgroup, CgroupError, CgroupPlan, Limits, Placement, Setting, Version, controllers};
 
 impl Cgroup {
-    /// Puts a plan's limits into force, best before there is any process.
+    /// Puts a plan's limits into force, best before there is any process, and gives the container what of its
+    /// cgroup is to be its own.
     pub fn limit(&self, plan: &CgroupPlan) -> Result<(), CgroupError> {
         match plan.placement {
-            Placement::Nowhere => Ok(()),  // they were refused
-            _ => self.apply(&plan.limits), // systemd has set its share when it made the cgroup
+            Placement::Nowhere => Ok(()), // they were refused
+            // systemd has set its share when it made the cgroup
+            _ => self.apply(&plan.limits).and_then(|()| self.delegate(plan)),
         }
     }
 

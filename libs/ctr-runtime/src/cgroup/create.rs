@@ -38,7 +38,16 @@ impl Cgroup {
             Placement::Unit(unit) => {
                 Self::in_scope(hierarchies, plan, unit).map(|(cgroup, holder)| (cgroup, Some(holder)))
             }
-            Placement::Root(_) | Placement::Own(_) => Ok((Self::create(hierarchies, plan)?, None)),
+            Placement::Root(_) | Placement::Own(_) => {
+                let mut cgroup = Self::create(hierarchies, plan)?;
+                match cgroup.make_inner(hierarchies, plan) {
+                    Ok(()) => Ok((cgroup, None)),
+                    Err(error) => {
+                        let _ = cgroup.delete();
+                        Err(error)
+                    }
+                }
+            }
         }
     }
 
@@ -159,6 +168,11 @@ fn check_unused(path: &Path, tenant: Option<Pid>) -> Result<(), CgroupError> {
     let count = members::pids_in(path)?.into_iter().filter(|pid| Some(*pid) != tenant).count();
     if count > 0 {
         return Err(CgroupError::NotEmpty { path: path.to_owned(), count });
+    }
+    // there is no such file in v1
+    let kind = read_file(&path.join("cgroup.type")).unwrap_or_default();
+    if let kind @ ("threaded" | "domain threaded" | "domain invalid") = kind.trim_end() {
+        return Err(CgroupError::Threaded { path: path.to_owned(), kind: kind.to_owned() });
     }
     for (file, frozen) in [("cgroup.freeze", "1"), ("freezer.state", "FROZEN"), ("freezer.state", "FREEZING")] {
         match read_file(&path.join(file)) {

@@ -53,6 +53,12 @@ pub enum CgroupError {
     NotEmpty { path: PathBuf, count: usize },
     #[error("use cgroup {}: container's cgroup unexpectedly frozen", .path.display())]
     Frozen { path: PathBuf },
+    #[error("cannot enter cgroupv2 {path:?} with domain controllers -- it is in {kind} mode")]
+    Threaded { path: PathBuf, kind: String },
+    #[error("use annotation run.oci.delegate-cgroup: delegate-cgroup not supported on cgroup v1")]
+    DelegateOnV1,
+    #[error("give cgroup {} to user {owner}", .path.display())]
+    Delegate { path: PathBuf, owner: u32, source: io::Error },
     #[error("set {file}: the container has no cgroup")]
     NoCgroup { file: String },
     #[error("set {file}: the {controller} controller is not available in {}", .path.display())]
@@ -175,6 +181,7 @@ impl Classify for CgroupError {
             | Self::Watch { source, .. }
             | Self::Signal { source, .. }
             | Self::Holder { source }
+            | Self::Delegate { source, .. }
             | Self::Remove { source, .. } => ErrorKind::of_io(source),
             Self::Disabled
             | Self::NoCounterpart { .. }
@@ -185,6 +192,8 @@ impl Classify for CgroupError {
             | Self::AttachToUnit { .. }
             | Self::NotInUnit { .. }
             | Self::UserUnitOnV1
+            | Self::DelegateOnV1
+            | Self::Threaded { .. }
             | Self::NotMounted
             | Self::NoCgroup { .. }
             | Self::MissingController { .. }

@@ -78,7 +78,7 @@ impl Cgroup {
         for (version, path) in self.directories() {
             let join = |errno: Errno| CgroupError::Join { path: path.to_owned(), source: errno.into() };
             match version {
-                Version::V2 => fds.v2 = Some(open_directory(path).map_err(join)?),
+                Version::V2 => fds.v2 = Some(open_directory(self.home().as_deref().unwrap_or(path)).map_err(join)?),
                 Version::V1 => {
                     let tasks = open(&path.join("tasks"), OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty());
                     fds.v1.push(tasks.map_err(join)?);
@@ -96,7 +96,8 @@ impl Cgroup {
     pub(super) fn attach(&self, unit: &Unit, below: &Path) -> Result<Attach, CgroupError> {
         let subgroup = unit.subgroup.as_deref().unwrap_or(Path::new(""));
         // without the slash that joining nothing leaves at the end
-        Attach::new(unit, &subgroup.join(below).components().collect::<PathBuf>())
+        let inner = self.inner.as_deref().unwrap_or(Path::new(""));
+        Attach::new(unit, &subgroup.join(inner).join(below).components().collect::<PathBuf>())
     }
 
     /// As [`Cgroup::join_fds`], for a further process of a container whose first one is `pid`.

@@ -54,6 +54,8 @@ pub struct PlanOptions<'a> {
     pub manager: Manager,
     /// Those of the config.
     pub annotations: Option<&'a HashMap<String, String>>,
+    /// The host's user whom it is to belong to, in v2.
+    pub owner: Option<u32>,
 }
 
 /// The cgroup that a container is to have.
@@ -66,6 +68,12 @@ pub struct CgroupPlan {
     pub limits: Limits,
     /// Which devices it may use.
     pub devices: DevicePolicy,
+    /// The cgroup below it, in v2, where the container's processes are; the limits are not theirs to change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inner: Option<PathBuf>,
+    /// As in [`PlanOptions::owner`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<u32>,
     /// As in [`PlanOptions::rootless`].
     pub rootless: bool,
     /// Whether the container may go without a cgroup where the caller may not make one: rootless, and nobody
@@ -87,6 +95,9 @@ pub enum Placement {
     Nowhere,
 }
 
+/// The annotation, crun's, that names the cgroup below.
+const DELEGATE: &str = "run.oci.delegate-cgroup";
+
 /// Plans a container's cgroup (runtime-spec, config-linux, "Control groups").
 ///
 /// An absolute `cgroupsPath` starts at the mount point of a hierarchy, as does a relative one; without one
@@ -106,7 +117,12 @@ pub fn plan(linux: Option<&Linux>, options: PlanOptions<'_>) -> Result<CgroupPla
     if placement == Placement::Nowhere && !limits.is_empty() {
         return Err(CgroupError::Disabled);
     }
-    Ok(CgroupPlan { placement, limits, devices, rootless: options.rootless, optional })
+    let inner = options.annotations.and_then(|annotations| annotations.get(DELEGATE)).filter(|name| !name.is_empty());
+    let inner = inner.map(|name| systemd::below(DELEGATE, name)).transpose()?;
+    if inner.is_some() && placement == Placement::Nowhere {
+        return Err(CgroupError::Disabled);
+    }
+    Ok(CgroupPlan { placement, limits, devices, inner, owner: options.owner, rootless: options.rootless, optional })
 }
 
 fn place(path: Option<&Path>, options: PlanOptions<'_>) -> Result<Placement, CgroupError> {
@@ -167,7 +183,7 @@ mod tests {
 
     fn made(path: Option<&str>, rootless: bool, manager: Manager) -> Result<CgroupPlan, String> {
         let linux = serde_json::from_value(json!({"cgroupsPath": path})).expect("test JSON");
-        let options = PlanOptions { id: "web-1", rootless, manager, annotations: None };
+        let options = PlanOptions { id: "web-1", rootless, manager, annotations: None, owner: None };
         plan(Some(&linux), options).map_err(|error| error.to_string())
     }
 
@@ -226,7 +242,8 @@ mod tests {
     fn with_systemd_the_path_names_a_unit_and_a_quota_is_rounded() {
         let linux = json!({"cgroupsPath": "a.slice:p:n", "resources": {"cpu": {"quota": 12345}}});
         let linux = serde_json::from_value(linux).expect("test JSON");
-        let options = PlanOptions { id: "x", rootless: true, manager: Manager::Systemd, annotations: None };
+        let options =
+            PlanOptions { id: "x", rootless: true, manager: Manager::Systemd, annotations: None, owner: None };
         let plan = plan(Some(&linux), options).expect("a plan");
         let json = serde_json::to_value(&plan).expect("serialisable");
         assert_eq!((&json["placement"]["unit"]["name"], &json["optional"]), (&json!("p-n.scope"), &json!(false)));
@@ -243,8 +260,30 @@ mod tests {
             (json!({"unified": {"memory.high": "1"}}), false),
         ] {
             let linux = serde_json::from_value(json!({"resources": resources})).expect("test JSON");
-            let options = PlanOptions { id: "a", rootless: false, manager: Manager::Disabled, annotations: None };
+            let options =
+                PlanOptions { id: "a", rootless: false, manager: Manager::Disabled, annotations: None, owner: None };
             assert_eq!(plan(Some(&linux), options).is_ok(), possible, "{resources}");
+        }
+    }
+
+    #[test]
+    fn what_is_delegated_is_below_the_containers_own() {
+        let with = |value: &str| {
+            let annotations = HashMap::from([(DELEGATE.to_owned(), value.to_owned())]);
+            let options = PlanOptions {
+                id: "a",
+                rootless: false,
+                manager: Manager::Cgroupfs,
+                annotations: Some(&annotations),
+                owner: None,
+            };
+            plan(None, options).map(|plan| plan.inner).map_err(|error| error.to_string())
+        };
+        assert_eq!(with(""), Ok(None));
+        assert_eq!(with("a/b"), Ok(Some("a/b".into())));
+        for bad in ["..", "a/../../b", "/"] {
+            let error = with(bad).expect_err(bad);
+            assert!(error.contains("run.oci.delegate-cgroup"), "{error}");
         }
     }
 
@@ -261,9 +300,11 @@ mod tests {
     fn a_plan_is_json() {
         let linux = json!({"cgroupsPath": "/x", "resources": {"pids": {"limit": 5}, "devices": []}});
         let linux = serde_json::from_value(linux).expect("test JSON");
-        let plan =
-            plan(Some(&linux), PlanOptions { id: "a", rootless: false, manager: Manager::Cgroupfs, annotations: None })
-                .expect("a plan");
+        let plan = plan(
+            Some(&linux),
+            PlanOptions { id: "a", rootless: false, manager: Manager::Cgroupfs, annotations: None, owner: None },
+        )
+        .expect("a plan");
         let json = serde_json::to_value(&plan).expect("serialisable");
         assert_eq!(json["placement"], json!({"root": "x"}));
         assert_eq!(json["limits"], json!({"pids": {"limit": 5}}));

@@ -17,8 +17,8 @@ use crate::dbus::Value;
 pub(super) use attach::Attach;
 pub(super) use properties::round_quota;
 pub use scope::Holder;
-pub(super) use unit::plan;
 pub use unit::{Unit, UnitPlan};
+pub(super) use unit::{below, plan};
 
 /// A property of a unit.
 pub(super) type Property = (String, Value);

@@ -48,8 +48,11 @@ fn planned(name: &str, resources: Value) -> CgroupPlan {
     let path = format!("/ctr-test-{}-{name}", std::process::id());
     let linux = json!({"cgroupsPath": path, "resources": resources});
     let linux: Linux = serde_json::from_value(linux).expect("test JSON");
-    plan(Some(&linux), PlanOptions { id: name, rootless: false, manager: Manager::Cgroupfs, annotations: None })
-        .expect("a plan")
+    plan(
+        Some(&linux),
+        PlanOptions { id: name, rootless: false, manager: Manager::Cgroupfs, annotations: None, owner: None },
+    )
+    .expect("a plan")
 }
 
 fn limits(resources: Value) -> Limits {

@@ -67,10 +67,13 @@ impl Cgroup {
         wanted.extend(properties(&plan.limits, cgroup_version(hierarchies), version)?);
         let holder = Holder::start().map_err(|source| CgroupError::Holder { source })?;
         manager.start(unit, wanted, holder.child.pid)?;
-        match Self::of_scope(hierarchies, unit, holder.child.pid) {
-            Ok(cgroup) => Ok((cgroup, holder)),
+        let first = holder.child.pid;
+        let mut cgroup = Self::of_scope(hierarchies, unit, first).inspect_err(|_| drop(manager.stop(&unit.unit)))?;
+        match cgroup.settle(hierarchies, plan, first) {
+            Ok(()) => Ok((cgroup, holder)),
             Err(error) => {
-                let _ = manager.stop(&unit.unit);
+                drop(holder);
+                let _ = cgroup.delete();
                 Err(error)
             }
         }
@@ -83,15 +86,21 @@ impl Cgroup {
         let path = plan.unit.subgroup.iter().fold(path, |path, subgroup| path.join(subgroup));
         let place = |hierarchy: &Hierarchy| Ok(hierarchy.mount_point.join(&path));
         let mut cgroup = Self::create_at(hierarchies, place, false, Some(first))?;
-        if let (Some(_), Some(v2)) = (&plan.unit.subgroup, cgroup.v2_path()) {
-            // A cgroup with processes hands no controllers down.
-            let procs = v2.join("cgroup.procs");
-            let join = |errno: nix::Error| CgroupError::Join { path: v2.to_owned(), source: errno.into() };
-            write_file(&procs, &first.to_string()).map_err(join)?;
-            cgroup.account()?;
-        }
         cgroup.unit = Some(plan.unit.clone());
         Ok(cgroup)
+    }
+
+    /// Brings the process that holds a scope to where the container's is going to be: a cgroup with processes
+    /// hands no controllers down.
+    fn settle(&mut self, hierarchies: &Hierarchies, plan: &CgroupPlan, first: Pid) -> Result<(), CgroupError> {
+        self.make_inner(hierarchies, plan)?;
+        let subgroup = self.unit().is_some_and(|unit| unit.subgroup.is_some());
+        if let (true, Some(home)) = (subgroup || plan.inner.is_some(), self.home()) {
+            write_file(&home.join("cgroup.procs"), &first.to_string())
+                .map_err(|errno| CgroupError::Join { path: home, source: errno.into() })?;
+            self.account()?;
+        }
+        Ok(())
     }
 
     /// Has systemd change the limits of the unit, if the container is one.

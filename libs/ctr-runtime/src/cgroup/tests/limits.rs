@@ -168,8 +168,11 @@ fn a_missing_controller_is_named() {
     let Some(hierarchies) = skip("a_missing_controller_is_named", |_| None) else { return };
     let scratch = create(&hierarchies, "missing");
     // v2 alone, whose controllers v1 has, as where only v2 is mounted later
-    let bare =
-        Cgroup { paths: scratch.0.paths.iter().filter(|(name, _)| name.is_empty()).map(owned).collect(), unit: None };
+    let bare = Cgroup {
+        paths: scratch.0.paths.iter().filter(|(name, _)| name.is_empty()).map(owned).collect(),
+        unit: None,
+        inner: None,
+    };
     let has_memory = |path| controllers::enable(path, &["memory"], &mut Vec::new()).expect("readable") == ["memory"];
     if let Some(v2) = bare.v2_path().filter(|path| !has_memory(path)) {
         let error = bare.apply(&limits(json!({"memory": {"limit": 1 << 20}}))).expect_err("no controller");
