@@ -39,6 +39,7 @@ mod runtime_mount_sources;
 mod runtime_mounts;
 mod runtime_plan;
 mod runtime_service;
+mod runtime_speed;
 mod runtime_systemd;
 mod runtime_update;
 mod runtime_usage;

@@ -52,6 +52,9 @@ pub(crate) struct Global {
     /// Log what is done, as --log-level debug does
     #[arg(long)]
     pub(crate) debug: bool,
+    /// Print where the time went as JSON on standard error, at the end
+    #[arg(long)]
+    pub(crate) timing: bool,
     /// Who makes the containers' cgroups: cgroupfs, systemd or disabled [default: cgroupfs]
     #[arg(long, value_name = "MANAGER", value_parser = ["cgroupfs", "systemd", "disabled"])]
     pub(crate) cgroup_manager: Option<String>,

@@ -22,6 +22,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use ctr_cli::{Error, Stop};
+use ctr_runtime::timing;
 
 use crate::args::{Args, Command};
 
@@ -39,12 +40,19 @@ fn main() -> ExitCode {
 }
 
 fn perform(args: &Args) -> Result<ExitCode, Error> {
+    if args.global.timing {
+        timing::begin();
+    }
     let executes = matches!(args.command, None | Some(Command::Create(_) | Command::Run(_) | Command::Exec(_)));
     if executes {
         guard::protect_executable()?;
     }
-    match args.command {
+    let result = match args.command {
         None => pipeline::run(&args.pipeline, args.global.manager()),
         Some(_) => Ok(verbs::perform(args)),
+    };
+    if let Some(report) = timing::report() {
+        eprintln!("{}", serde_json::json!({ "timing": report }));
     }
+    result
 }

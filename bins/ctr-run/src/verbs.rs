@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use ctr_cli::{Context, Error};
 use ctr_runtime::cgroup::Manager;
+use ctr_runtime::timing::{self, Stage};
 use ctr_runtime::{Container, CreateOptions, RunOptions, RuntimeError, Service};
 use ctr_store::sched::Inherited;
 use ctr_sys::pattern::Pattern;
@@ -43,7 +44,10 @@ fn dispatch(global: &Global, command: &Command) -> Result<ExitCode, Error> {
         }
         Command::Run(run) => return run_container(&root, run, global.manager()),
         Command::Exec(args) => return exec::perform(&open(&args.words[0])?, args),
-        Command::Start(args) => open(&args.id)?.start_for(&Service::of_this_process())?,
+        Command::Start(args) => {
+            open(&args.id)?.start_for(&Service::of_this_process())?;
+            timing::mark(Stage::Gate);
+        }
         Command::State(args) => output::print_json(&open(&args.id)?.to_json())?,
         Command::Kill(args) => {
             // 0 only asks whether it runs, as of kill(2).
@@ -53,6 +57,7 @@ fn dispatch(global: &Global, command: &Command) -> Result<ExitCode, Error> {
         }
         Command::Delete(args) => {
             for_each(&root, &args.id, args.regex, |id| Ok(delete_container(&root, id, args.force)?))?;
+            timing::mark(Stage::Delete);
         }
         Command::List(list) => output::list(&root, global.root.is_some(), list)?,
         Command::Ps(ps) => output::processes(&open(&ps.words[0])?, ps)?,

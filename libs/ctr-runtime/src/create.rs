@@ -29,8 +29,11 @@ use crate::report::{Channel, Message};
 use crate::rootfs::Prepared;
 use crate::spec::{self, Config};
 use crate::state::{ContainerDir, State, start_time};
+use crate::timing::Stage;
 use crate::undo::Undo;
-use crate::{RuntimeError, Service, mount_source, overlay, pid_file, rootfs, serve, spawn, tty, user_namespace};
+use crate::{
+    RuntimeError, Service, mount_source, overlay, pid_file, rootfs, serve, spawn, timing, tty, user_namespace,
+};
 
 /// How a container is made, beyond what its config says.
 #[derive(Clone, Debug, Default)]
@@ -110,6 +113,7 @@ pub(crate) fn plan(id: &str, options: &CreateOptions, state: &Path) -> Result<Pl
 pub(crate) fn make(root: &Path, id: &str, options: &CreateOptions, opening: Opening) -> Result<Made, RuntimeError> {
     check_preserved(options.inherited())?;
     let Planned { config, plan, layers } = self::plan(id, options, &root.join(id))?;
+    timing::mark(Stage::Plan);
     let mut process = plan.process.clone().ok_or_else(|| RuntimeError::config("process", "it is missing"))?;
     process.console_size = tty::first_size(&process, opening == Opening::Foreground);
     process.exec_cpu_affinity = CpuAffinity::default();
@@ -145,6 +149,7 @@ fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Re
     let mut state = new_state(making, Cgroup::planned(&hierarchies, &plan.cgroup)?);
     state.intel_rdt = plan.intel_rdt.as_ref().map(|rdt| RdtGroup::plan(rdt, &plan.id)).transpose()?;
     dir.save(&state)?;
+    timing::mark(Stage::Claim);
     if let (Some(rdt), Some(planned)) = (&plan.intel_rdt, state.intel_rdt.take()) {
         let group = undo.intel_rdt.insert(planned);
         group.establish(rdt)?;
@@ -167,6 +172,7 @@ fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Re
     if restricted_first {
         cgroup.enforce_devices(&plan.cgroup)?;
     }
+    timing::mark(Stage::Cgroup);
     let join = open_namespaces(plan)?;
     let joined_user = join.iter().find(|(kind, _)| *kind == libc::CLONE_NEWUSER && ctr_sys::process::is_root());
     let root = joined_user.map(|(_, fd)| rootfs::make_root_for(plan, layers, fd.as_fd())).transpose()?;
@@ -205,6 +211,7 @@ fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Re
     };
     let child = spawn_init(plan, cgroup, &cgroup.join_fds()?, init)?;
     drop(holder);
+    timing::mark(Stage::Clone);
 
     let pid = child.pid;
     state.pid = pid.as_raw();
@@ -224,10 +231,12 @@ fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Re
         // It stays unread until the process has come that far.
         let _ = opener.send(&Message::Go);
     }
+    timing::mark(Stage::Record);
     let terminal = serve::serve(&ours, plan, layers, (child, &state), opening)?;
     if let Some(pid_file) = &options.pid_file {
         pid_file::write(pid_file, state.pid)?;
     }
+    timing::mark(Stage::Container);
     Ok(terminal)
 }
 

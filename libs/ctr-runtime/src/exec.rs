@@ -24,6 +24,7 @@ use crate::pidfd_socket::{PidfdSocket, Role};
 use crate::plan::{Plan, ProcessPlan, Rlimit};
 use crate::report::{Channel, Message, Step, StepResult};
 use crate::run::{Signals, supervise};
+use crate::timing::{self, Stage};
 use crate::tty::{self, Proxy};
 use crate::{RuntimeError, device, pid_file, serve, spawn};
 
@@ -54,6 +55,7 @@ pub fn exec(container: &Container, mut options: ExecOptions) -> Result<u8, Runti
     check_terminal(&options)?;
     check_preserved(options.preserve_fds)?;
     let plan = container.plan()?;
+    timing::mark(Stage::Plan);
     let target = container.pidfd()?.ok_or_else(|| RuntimeError::NotRunning(container.state().id.clone()))?;
     let console_socket = match &options.console_socket {
         Some(path) => {
@@ -82,6 +84,7 @@ pub fn exec(container: &Container, mut options: ExecOptions) -> Result<u8, Runti
     if let Some(socket) = pidfd_socket {
         socket.send(&child, Role::Further)?;
     }
+    timing::mark(Stage::Clone);
     let guard = KillUnlessDone { child: &child, done: false };
     serve::set_oom_score(oom_score, child.pid)?;
     let terminal = await_execution(&ours, &child, &limits, |listener| {
@@ -92,6 +95,7 @@ pub fn exec(container: &Container, mut options: ExecOptions) -> Result<u8, Runti
         pid_file::write(pid_file, child.pid.as_raw())?;
     }
     guard.disarm();
+    timing::mark(Stage::Container);
     match signals {
         None => Ok(0),
         Some(signals) => {

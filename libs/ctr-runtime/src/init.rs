@@ -20,6 +20,7 @@ use crate::mounting::{Mounter, settle};
 use crate::plan::{Plan, words};
 use crate::report::{Channel, InitFailure, Message, Step, StepResult};
 use crate::rootfs::{self, Prepared};
+use crate::timing::{self, Stage};
 use crate::tty;
 
 /// What the process needs besides the plan.
@@ -47,6 +48,7 @@ impl Init<'_> {
         if closed.is_err() {
             return 1;
         }
+        timing::mark(Stage::Birth);
         let Err(failure) = self.become_container();
         let status = failure.exec_status;
         // Whoever waits at the gate hears of it there, whoever waits for the set-up here.
@@ -74,12 +76,14 @@ impl Init<'_> {
         }
         self.enter_namespaces()?;
         nix::unistd::setsid().step("begin a session")?;
+        timing::mark(Stage::Namespaces);
         // What is made in the root has the modes that it should have.
         let inherited_umask = umask(Mode::empty());
         let root = self.mount_everything()?;
         // As runc: a working directory that the image lacks is made. A failure is chdir's to report.
         let _ = Root(root.as_fd()).make_dir(&self.launch.process.cwd);
         umask(inherited_umask);
+        timing::mark(Stage::Mounts);
         if self.plan.waits_for_runtime() {
             self.channel.send(&Message::WantsRuntime).step("wait for the runtime")?;
             self.await_go()?;
@@ -87,13 +91,16 @@ impl Init<'_> {
         // After those hooks, which may have made the interface that one of them belongs to.
         self.set_kernel_parameters()?;
         self.run_create_hooks(root.as_fd())?;
+        timing::mark(Stage::Runtime);
         match self.no_pivot {
             false => rootfs::enter(root.as_fd())?,
             true => rootfs::enter_without_pivot(root.as_fd(), &self.plan.rootfs.path)?,
         }
         finalise::finalise(self.plan, Root(root.as_fd()))?;
         drop(root);
+        timing::mark(Stage::Finalise);
         self.launch.prepare(&self.channel)?;
+        timing::mark(Stage::Rights);
         if self.gate.waits() {
             match self.channel.await_record().step("report that the container is created")? {
                 true => {}
@@ -101,6 +108,7 @@ impl Init<'_> {
             }
         }
         self.gate.wait()?;
+        timing::mark(Stage::Opening);
         let setting = self.hook_setting("startContainer");
         hooks::run_in_container(setting, &self.plan.hooks.start_container, &self.state, "created")?;
         self.launch.execute(&self.channel)

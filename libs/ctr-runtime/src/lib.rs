@@ -52,6 +52,7 @@ mod service;
 mod spawn;
 pub mod spec;
 mod state;
+pub mod timing;
 mod tty;
 mod undo;
 mod update;

@@ -16,6 +16,7 @@ use crate::RuntimeError;
 use crate::container::Container;
 use crate::create::{self, CreateOptions, Opening};
 use crate::notify::Notify;
+use crate::timing::{self, Stage};
 use crate::tty::{Proxy, Side};
 
 /// How a container is run.
@@ -52,15 +53,18 @@ pub fn run(root: &Path, id: &str, options: &RunOptions, started: impl FnOnce(&Co
     let signals = Signals::block()?;
     let made = create::make(root, id, &options.create, Opening::Foreground)?;
     let outcome = made.container.run_poststart().and_then(|()| {
+        timing::mark(Stage::Hooks);
         started(&made.container);
         let proxy = made.terminal.map(Proxy::start).transpose().map_err(RuntimeError::call("use the terminal"))?;
         supervise(&made.child, &signals, proxy, made.notify.as_ref())
     });
+    timing::mark(Stage::Wait);
     if outcome.is_err() || !options.keep {
         let deleted = match made.container.delete(true) {
             Err(RuntimeError::NotFound(_)) => Ok(()), // by somebody else, who has ended it
             result => result,
         };
+        timing::mark(Stage::Delete);
         return outcome.and_then(|status| deleted.map(|()| status));
     }
     outcome

@@ -15,6 +15,7 @@ pub mod mount;
 pub mod pattern;
 pub mod process;
 pub mod seccomp;
+pub mod shared;
 pub mod signal;
 pub mod socket;
 pub mod stat;
