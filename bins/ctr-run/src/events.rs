@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use ctr_cli::{Context, Error};
 use ctr_runtime::cgroup::OomWatch;
 use ctr_runtime::cgroup::stats::Stats;
+use ctr_runtime::intel_rdt::RdtStats;
 use ctr_runtime::{Container, RuntimeError};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::quantity;
 
@@ -51,7 +52,7 @@ fn interval(text: &str) -> Result<Duration, String> {
 struct Data<'a> {
     #[serde(flatten)]
     stats: &'a Stats,
-    intel_rdt: Map<String, Value>,
+    intel_rdt: RdtStats,
     // runc tells of interfaces that it has made itself, and makes none
     network_interfaces: Option<()>,
 }
@@ -98,7 +99,7 @@ pub(crate) fn perform(container: &Container, args: &Events) -> Result<(), Error>
 
 fn print_stats(container: &Container) -> Result<(), Error> {
     let stats = container.cgroup().stats()?;
-    let data = Data { stats: &stats, intel_rdt: Map::new(), network_interfaces: None };
+    let data = Data { stats: &stats, intel_rdt: container.rdt_stats()?, network_interfaces: None };
     print_line(&json!({"type": "stats", "id": container.state().id, "data": data}))
 }
 

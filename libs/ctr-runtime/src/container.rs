@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::cgroup::{Cgroup, CgroupError};
 use crate::create::{self, CreateOptions, Opening};
-use crate::intel_rdt::RdtGroup;
+use crate::intel_rdt::{RdtGroup, RdtStats};
 use crate::notify::Notify;
 use crate::plan::{Caller, Plan};
 use crate::state::{self, ContainerDir, State};
@@ -67,6 +67,11 @@ impl Container {
     /// Its cgroup.
     pub fn cgroup(&self) -> &Cgroup {
         &self.state.cgroup
+    }
+
+    /// What Intel RDT allows it, and measures of it: nothing, if it is in no group.
+    pub fn rdt_stats(&self) -> Result<RdtStats, RuntimeError> {
+        self.state.intel_rdt.as_ref().map_or_else(|| Ok(RdtStats::default()), RdtGroup::stats)
     }
 
     /// The state as `state` prints it, which has members that runc's has beyond the specification's.

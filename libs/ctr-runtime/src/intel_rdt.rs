@@ -2,6 +2,8 @@
 //! A container's group in the resctrl file system (Linux, Documentation/filesystems/resctrl.rst): found or
 //! made, set up, entered by the container's processes, and removed if it was the container's own.
 
+mod stats;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
@@ -12,6 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::RuntimeError;
 use crate::plan::RdtPlan;
+
+pub use stats::{CmtStats, L3CacheInfo, MbmStats, MemBwInfo, RdtStats};
 
 const RDTGROUP_SUPER_MAGIC: FsType = FsType(0x0765_5821);
 const USUAL: &str = "/sys/fs/resctrl";

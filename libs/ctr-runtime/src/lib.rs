@@ -26,7 +26,7 @@ mod hooks;
 mod hot_mount;
 mod idmap;
 mod init;
-mod intel_rdt;
+pub mod intel_rdt;
 mod keyring;
 mod label;
 mod launch;

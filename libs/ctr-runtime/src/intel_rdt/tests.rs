@@ -148,3 +148,35 @@ fn processes_that_run_are_added_one_by_one() {
     tree.group(&plan).unwrap().add(&[5, 7]).unwrap();
     assert_eq!(fs::read_to_string(tree.0.join("tasks")).unwrap(), "7");
 }
+
+#[test]
+fn what_is_allowed_and_measured_is_told() {
+    let tree = Tree::new("stats");
+    let group = tree.group(&plan(Some("/"), &[], true)).unwrap();
+    let domain = tree.0.join("mon_groups/web/mon_data/mon_L3_00");
+    for dir in [&domain, &tree.0.join("info/L3_MON")] {
+        fs::create_dir_all(dir).unwrap();
+    }
+    for (file, text) in [
+        ("info/L3/cbm_mask", "7ff\n"),
+        ("info/L3/min_cbm_bits", "2\n"),
+        ("info/L3/num_closids", "16\n"),
+        ("info/MB/bandwidth_gran", "10\n"),
+        ("info/MB/min_bandwidth", "10\n"),
+        ("info/MB/num_closids", "8\n"),
+        ("info/L3_MON/mon_features", "llc_occupancy\nmbm_total_bytes\n"),
+        ("mon_groups/web/mon_data/mon_L3_00/llc_occupancy", "5\n"),
+        ("mon_groups/web/mon_data/mon_L3_00/mbm_total_bytes", "Unavailable\n"),
+    ] {
+        fs::write(tree.0.join(file), text).unwrap();
+    }
+    let expected = serde_json::json!({
+        "l3_cache_info": {"cbm_mask": "7ff", "min_cbm_bits": 2, "num_closids": 16},
+        "l3_cache_schema_root": "L3:0=7ff;1=7ff", "l3_cache_schema": "L3:0=7ff;1=7ff",
+        "mem_bw_info": {"bandwidth_gran": 10, "min_bandwidth": 10, "num_closids": 8},
+        "mem_bw_schema_root": "MB:0=100;1=100", "mem_bw_schema": "MB:0=100;1=100",
+        "schemata": ["MB:0=100;1=100", "L3:0=7ff;1=7ff"],
+        "mbm_stats": [{"mbm_total_bytes": 0, "mbm_local_bytes": 0}], "cmt_stats": [{"llc_occupancy": 5}],
+    });
+    assert_eq!(serde_json::to_value(group.stats().unwrap()).unwrap(), expected);
+}
