@@ -20,9 +20,13 @@ fn cve_2016_9962_a_joining_process_cannot_be_inspected() {
     let attack = r#"while :; do for p in /proc/[0-9]*; do
         read -r name < $p/comm || continue
         [ "$name" = ctr-run ] || continue
+        found=
+        for link in $p/exe $p/cwd $p/root $p/fd/*; do readlink $link > /dev/null && found="$found $link"; done
+        for file in $p/environ $p/maps; do grep -q . $file && found="$found $file"; done
+        # It may have become the program meanwhile, which is the container's own.
+        read -r name < $p/comm && [ "$name" = ctr-run ] || continue
         echo seen
-        for link in $p/exe $p/cwd $p/root $p/fd/*; do readlink $link && echo LEAK $link; done
-        cat $p/environ $p/maps | grep . && echo LEAK memory
+        [ -z "$found" ] || echo "LEAK $found"
     done; done 2> /dev/null"#;
     let scene = Scene::new(attack);
     let output = scene.world.dir().join("output");
