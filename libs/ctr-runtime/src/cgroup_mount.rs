@@ -27,6 +27,11 @@ pub(crate) struct CgroupMount {
 }
 
 impl CgroupMount {
+    /// Its directory below a mount of type cgroup, empty when it takes the place of the whole, and the host's.
+    pub(crate) fn place(&self) -> (&str, &Path) {
+        (&self.name, &self.path)
+    }
+
     /// How a container sees its cgroup.
     pub(crate) fn of(cgroup: &Cgroup) -> Vec<Self> {
         let mut by_path: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();

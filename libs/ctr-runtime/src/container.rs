@@ -54,6 +54,11 @@ impl Container {
         Ok(state::list(root)?.into_iter().filter_map(load).collect())
     }
 
+    /// Its directory in the state root.
+    pub(crate) fn dir(&self) -> &ContainerDir {
+        &self.dir
+    }
+
     /// What is recorded of it.
     pub fn state(&self) -> &State {
         &self.state
@@ -214,7 +219,7 @@ impl Container {
     }
 
     // Removes everything of it. Whoever calls it holds the lock.
-    fn remove(&self) -> Result<(), RuntimeError> {
+    pub(crate) fn remove(&self) -> Result<(), RuntimeError> {
         self.kill_everything()?;
         // A runtime that was killed at the wrong moment leaves a place that may be another's by now.
         if self.state.cgroup_is_made || self.cgroup().pids()?.is_empty() {
@@ -266,7 +271,7 @@ impl Container {
         Plan::new(&self.state.id, &self.state.bundle, &self.config()?, Caller::this(self.state.cgroup_manager))
     }
 
-    fn require(&self, action: &'static str, wanted: &[TaskStatus]) -> Result<(), RuntimeError> {
+    pub(crate) fn require(&self, action: &'static str, wanted: &[TaskStatus]) -> Result<(), RuntimeError> {
         match self.status() {
             status if wanted.contains(&status) => Ok(()),
             status => Err(RuntimeError::WrongState { action, id: self.state.id.clone(), status: status.as_str() }),

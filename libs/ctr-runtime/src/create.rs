@@ -13,7 +13,7 @@ use ctr_record::{Mount, Timestamp};
 use ctr_sys::process::Child;
 use nix::sys::stat::{fstat, stat};
 
-use crate::cgroup::{Cgroup, JoinFds, Manager};
+use crate::cgroup::{Cgroup, Holder, JoinFds, Manager};
 use crate::cgroup_mount::CgroupMount;
 use crate::container::Container;
 use crate::gate::Gate;
@@ -117,7 +117,7 @@ pub(crate) fn make(root: &Path, id: &str, options: &CreateOptions, opening: Open
     let mut process = plan.process.clone().ok_or_else(|| RuntimeError::config("process", "it is missing"))?;
     process.console_size = tty::first_size(&process, opening == Opening::Foreground);
     process.exec_cpu_affinity = CpuAffinity::default();
-    check_terminal(process.terminal, options, opening)?;
+    check_terminal(process.terminal, options.console_socket.is_some(), opening)?;
     let dir = ContainerDir::claim(root, id)?;
     let mut undo = Undo::new(&dir);
     let notify = options.service.notify.as_deref().map(|manager| Notify::make(dir.path(), manager, opening));
@@ -145,28 +145,10 @@ struct Making<'a> {
 fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Result<Option<OwnedFd>, RuntimeError> {
     let Making { dir, plan, config, layers, options, opening } = *making;
     let _lock = dir.lock()?;
-    let hierarchies = plan.cgroup.hierarchies()?;
-    let mut state = new_state(making, Cgroup::planned(&hierarchies, &plan.cgroup)?);
-    state.intel_rdt = plan.intel_rdt.as_ref().map(|rdt| RdtGroup::plan(rdt, &plan.id)).transpose()?;
-    dir.save(&state)?;
-    timing::mark(Stage::Claim);
-    if let (Some(rdt), Some(planned)) = (&plan.intel_rdt, state.intel_rdt.take()) {
-        let group = undo.intel_rdt.insert(planned);
-        group.establish(rdt)?;
-        state.intel_rdt = Some(group.clone());
-        dir.save(&state)?;
-    }
-    let (cgroup, holder) = Cgroup::establish(&hierarchies, &plan.cgroup)?;
-    let cgroup = undo.cgroup.insert(cgroup);
-    state.cgroup_is_made = true;
-    match state.cgroup == *cgroup {
-        true => dir.record_cgroup()?,
-        false => {
-            state.cgroup = cgroup.clone();
-            dir.save(&state)?;
-        }
-    }
-    cgroup.limit(&plan.cgroup)?;
+    let mut state = new_state(plan, config, options.cgroup_manager);
+    state.no_new_keyring = options.no_new_keyring;
+    let holder = claim_resources(dir, plan, &mut state, undo)?;
+    let cgroup = &state.cgroup.clone();
     // Where hooks of others run before the container has its rights, these are in force by then.
     let restricted_first = plan.hooks.run_in_container();
     if restricted_first {
@@ -175,7 +157,7 @@ fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Re
     timing::mark(Stage::Cgroup);
     let join = open_namespaces(plan)?;
     let joined_user = join.iter().find(|(kind, _)| *kind == libc::CLONE_NEWUSER && ctr_sys::process::is_root());
-    let root = joined_user.map(|(_, fd)| rootfs::make_root_for(plan, layers, fd.as_fd())).transpose()?;
+    let root = joined_user.map(|(_, fd)| rootfs::make_root_for(plan, layers, Some(fd.as_fd()))).transpose()?;
     // They are looked up in a mount namespace that is joined, as with runc.
     let sources = match plan.namespaces.is_new(libc::CLONE_NEWNS) {
         true => mount_source::prepare(plan, &plan.mounts)?,
@@ -240,8 +222,41 @@ fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Re
     Ok(terminal)
 }
 
-fn new_state(making: &Making<'_>, cgroup: Cgroup) -> State {
-    let Making { plan, config, options, .. } = *making;
+/// Records what is going to be, and makes the container's cgroup with its limits, and what else belongs to the
+/// machine. A holder is to be kept until a process is in the cgroup.
+pub(crate) fn claim_resources(
+    dir: &ContainerDir,
+    plan: &Plan,
+    state: &mut State,
+    undo: &mut Undo<'_>,
+) -> Result<Option<Holder>, RuntimeError> {
+    let hierarchies = plan.cgroup.hierarchies()?;
+    state.cgroup = Cgroup::planned(&hierarchies, &plan.cgroup)?;
+    state.intel_rdt = plan.intel_rdt.as_ref().map(|rdt| RdtGroup::plan(rdt, &plan.id)).transpose()?;
+    dir.save(state)?;
+    timing::mark(Stage::Claim);
+    if let (Some(rdt), Some(planned)) = (&plan.intel_rdt, state.intel_rdt.take()) {
+        let group = undo.intel_rdt.insert(planned);
+        group.establish(rdt)?;
+        state.intel_rdt = Some(group.clone());
+        dir.save(state)?;
+    }
+    let (cgroup, holder) = Cgroup::establish(&hierarchies, &plan.cgroup)?;
+    let cgroup = undo.cgroup.insert(cgroup);
+    state.cgroup_is_made = true;
+    match state.cgroup == *cgroup {
+        true => dir.record_cgroup()?,
+        false => {
+            state.cgroup = cgroup.clone();
+            dir.save(state)?;
+        }
+    }
+    cgroup.limit(&plan.cgroup)?;
+    Ok(holder)
+}
+
+/// What is recorded of a container of which there is nothing yet.
+pub(crate) fn new_state(plan: &Plan, config: &Config, cgroup_manager: Manager) -> State {
     State {
         oci_version: config.spec.version().clone(),
         id: plan.id.clone(),
@@ -252,10 +267,11 @@ fn new_state(making: &Making<'_>, cgroup: Cgroup) -> State {
         created: Timestamp::now(),
         owner: nix::unistd::geteuid().as_raw(),
         annotations: config.spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
-        cgroup,
+        cgroup: Cgroup::none(),
         cgroup_is_made: false,
-        cgroup_manager: options.cgroup_manager,
-        no_new_keyring: options.no_new_keyring,
+        cgroup_manager,
+        no_new_keyring: false,
+        restored: false,
         intel_rdt: None,
         shares_pids: !plan.namespaces.is_private(libc::CLONE_NEWPID),
         hooks: plan.hooks.clone(),
@@ -332,16 +348,18 @@ pub(crate) fn check_preserved(count: u32) -> Result<(), RuntimeError> {
     }
 }
 
-fn check_terminal(terminal: bool, options: &CreateOptions, opening: Opening) -> Result<(), RuntimeError> {
+/// Checks that a terminal has somebody who takes its master.
+pub(crate) fn check_terminal(terminal: bool, console_socket: bool, opening: Opening) -> Result<(), RuntimeError> {
     let config = |reason: &str| Err(RuntimeError::config("process.terminal", reason));
     let detached = opening != Opening::Foreground;
-    match (terminal && detached, options.console_socket.is_some()) {
+    match (terminal && detached, console_socket) {
         (true, false) => config("cannot allocate tty if runc will detach without setting console socket"),
         (false, true) => config("cannot use console socket if runc will not detach or allocate tty"),
         _ => Ok(()),
     }
 }
 
-fn connect(path: &Path) -> Result<OwnedFd, RuntimeError> {
+/// Connects to a console socket.
+pub(crate) fn connect(path: &Path) -> Result<OwnedFd, RuntimeError> {
     UnixStream::connect(path).map(OwnedFd::from).map_err(RuntimeError::io("connect to the console socket", path))
 }

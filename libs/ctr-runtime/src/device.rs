@@ -19,7 +19,8 @@ use crate::plan::{DevicePlan, NodeKind, Plan};
 use crate::report::{InitFailure, Step, StepResult};
 use crate::rootfs::replace_symlink;
 
-const DEFAULT_NODES: [(&str, u64, u64); 6] =
+/// The nodes that every container has (runtime-spec, "Default Devices").
+pub(crate) const DEFAULT_NODES: [(&str, u64, u64); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
 /// Fills the container's /dev (runtime-spec, "Default Devices"), unless it is the host's.

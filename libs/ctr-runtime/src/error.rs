@@ -54,6 +54,14 @@ pub enum RuntimeError {
     Died(String),
     #[error("descriptor {0} is to be preserved, but is not open")]
     NotPreserved(i32),
+    #[error("criu is not installed: checkpoint and restore need it (apt-get install criu, or see https://criu.org)")]
+    CriuMissing,
+    #[error("criu {found} is too old: {what} needs {needed}")]
+    CriuTooOld { found: String, needed: String, what: String },
+    #[error("criu failed to {action}: {reason}")]
+    Criu { action: &'static str, reason: String },
+    #[error("{} cannot be among the images of a checkpoint: {reason}", path.display())]
+    HostileImage { path: PathBuf, reason: &'static str },
     #[error(transparent)]
     Init(#[from] InitFailure),
     #[error(transparent)]
@@ -116,13 +124,19 @@ impl Classify for RuntimeError {
             | Self::Member { .. }
             | Self::Config { .. }
             | Self::InvalidId(_)
-            | Self::DamagedState { .. } => ErrorKind::Invalid,
+            | Self::DamagedState { .. }
+            | Self::HostileImage { .. } => ErrorKind::Invalid,
             Self::Exists(_)
             | Self::NotRunning(_)
             | Self::ExecInStopped(_)
             | Self::ExecInPaused(_)
             | Self::WrongState { .. } => ErrorKind::Conflict,
-            Self::HookFailed { .. } | Self::Died(_) | Self::NotPreserved(_) => ErrorKind::Failed,
+            Self::HookFailed { .. }
+            | Self::Died(_)
+            | Self::NotPreserved(_)
+            | Self::CriuMissing
+            | Self::CriuTooOld { .. }
+            | Self::Criu { .. } => ErrorKind::Failed,
             Self::Init(failure) => failure.kind(),
             Self::Cgroup(error) => error.kind(),
             Self::Seccomp(error) => error.kind(),

@@ -152,7 +152,11 @@ fn spawn_exec(
         Some(libc::EBUSY | libc::EOPNOTSUPP) if !below.is_none() => cgroup.explain_below(below, error).into(),
         _ => spawn::explain(cgroup, error),
     };
-    let kinds = plan.namespaces.join.iter().fold(plan.namespaces.new as i32, |kinds, (kind, _)| kinds | kind);
+    let mut kinds = plan.namespaces.join.iter().fold(plan.namespaces.new as i32, |kinds, (kind, _)| kinds | kind);
+    if container.state().restored {
+        // Processes of different times could not be checkpointed together again.
+        kinds |= libc::CLONE_NEWTIME;
+    }
     if kinds & libc::CLONE_NEWUSER != 0 {
         let join_all = [(target, kinds)];
         let child = spawn::spawn_joined(&join, 0, &join_all, || process.run(None, true));

@@ -57,12 +57,13 @@ impl UserNamespaces {
     }
 }
 
-// The process ends when the pipe is closed, be it because this one was killed.
-fn make(ids: &UserPlan) -> Result<OwnedFd, RuntimeError> {
+/// Makes a user namespace with these mappings and nobody in it.
+pub(crate) fn make(ids: &UserPlan) -> Result<OwnedFd, RuntimeError> {
     let failed = RuntimeError::call("make a user namespace for an idmapped mount");
     let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC)
         .map_err(RuntimeError::errno("make a user namespace for an idmapped mount"))?;
     let how = Clone3 { flags: libc::CLONE_NEWUSER as u64, cgroup: None };
+    // The process ends when the pipe is closed, be it because this one was killed.
     let wait = || {
         let _ = close_inherited(libc::STDERR_FILENO + 1, &mut [reader.as_raw_fd()]);
         let _ = File::from(reader).read(&mut [0]);

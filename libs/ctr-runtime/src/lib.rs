@@ -14,6 +14,7 @@ mod cgroup_mount;
 mod container;
 mod copy_up;
 mod create;
+mod criu;
 mod dbus;
 mod device;
 mod error;
@@ -60,6 +61,10 @@ mod user_namespace;
 
 pub use container::{Container, remove_leftovers};
 pub use create::CreateOptions;
+pub use criu::{
+    CgroupsMode, CheckpointOptions, CriuOptions, EmptyNamespace, LsmProfile, NetworkLock, PageServer, RestoreOptions,
+    restore,
+};
 pub use error::RuntimeError;
 pub use exec::{ExecOptions, exec};
 pub use hot_mount::{add_mounts, remove_mounts};

@@ -108,6 +108,8 @@ pub(crate) enum Message {
     Ready,
     /// From the child: a step failed, and the process ends.
     Failed(InitFailure),
+    /// From another child: the socket that its program is talked to by.
+    Socket(OwnedFd),
     /// From the parent: go on.
     Go,
     /// From the parent: go on, and this is the root, which a user namespace may not be able to reach.
@@ -143,6 +145,7 @@ impl Channel {
                 return ctr_sys::socket::send_fd(self.0.as_fd(), b"F", fd.as_fd());
             }
             Message::Terminal(fd) => return ctr_sys::socket::send_fd(self.0.as_fd(), b"T", fd.as_fd()),
+            Message::Socket(fd) => return ctr_sys::socket::send_fd(self.0.as_fd(), b"S", fd.as_fd()),
             Message::Root(fd) => return ctr_sys::socket::send_fd(self.0.as_fd(), b"D", fd.as_fd()),
             Message::Failed(failure) => {
                 let mut packet = vec![b'E', failure.exec_status];
@@ -208,6 +211,7 @@ impl Channel {
             }
             (Some((b'F', _)), Some(fd)) => Message::Listener(Listener::Itself(fd)),
             (Some((b'T', _)), Some(fd)) => Message::Terminal(fd),
+            (Some((b'S', _)), Some(fd)) => Message::Socket(fd),
             (Some((b'D', _)), Some(fd)) => Message::Root(fd),
             (Some((b'E', [status, rest @ ..])), _) if rest.len() >= 4 => {
                 let (errno, step) = rest.split_at(4);

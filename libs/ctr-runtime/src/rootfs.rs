@@ -74,17 +74,17 @@ pub(crate) fn make_root(
     }
 }
 
-/// Makes the root for a user namespace that cannot reach what it is made of: a state directory is closed to
-/// everybody but its owner.
+/// Makes the root for a process that cannot reach what it is made of, in its user namespace: a state directory
+/// is closed to everybody but its owner.
 pub(crate) fn make_root_for(
     plan: &Plan,
     layers: &[Mount],
-    user_namespace: BorrowedFd<'_>,
+    user_namespace: Option<BorrowedFd<'_>>,
 ) -> Result<OwnedFd, RuntimeError> {
     let path = &plan.rootfs.path;
     let failed = |errno: nix::errno::Errno| RuntimeError::io("open the rootfs", path)(errno.into());
     let target = open_directory(path).map_err(failed)?;
-    let root = make_root(&target, layers, Some(user_namespace))?;
+    let root = make_root(&target, layers, user_namespace)?;
     leave_peers(plan, root.as_fd()).map_err(RuntimeError::io("change the propagation of the rootfs", path))?;
     Ok(root)
 }

@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 
 use crate::RuntimeError;
 use crate::container::Container;
-use crate::create::{self, CreateOptions, Opening};
+use crate::create::{self, CreateOptions, Made, Opening};
 use crate::notify::Notify;
 use crate::timing::{self, Stage};
 use crate::tty::{Proxy, Side};
@@ -46,28 +46,54 @@ pub fn run(root: &Path, id: &str, options: &RunOptions, started: impl FnOnce(&Co
         }
         return Ok(0);
     }
-    if !options.no_subreaper {
-        nix::sys::prctl::set_child_subreaper(true).map_err(RuntimeError::errno("become a subreaper"))?;
-    }
-    // Blocked before the process exists, so that none is lost between its start and the loop below.
-    let signals = Signals::block()?;
+    let attendance = Attendance::begin(options.no_subreaper)?;
     let made = create::make(root, id, &options.create, Opening::Foreground)?;
-    let outcome = made.container.run_poststart().and_then(|()| {
+    attendance.finish(made, options.keep, |made| {
+        made.container.run_poststart()?;
         timing::mark(Stage::Hooks);
         started(&made.container);
-        let proxy = made.terminal.map(Proxy::start).transpose().map_err(RuntimeError::call("use the terminal"))?;
-        supervise(&made.child, &signals, proxy, made.notify.as_ref())
-    });
-    timing::mark(Stage::Wait);
-    if outcome.is_err() || !options.keep {
-        let deleted = match made.container.delete(true) {
-            Err(RuntimeError::NotFound(_)) => Ok(()), // by somebody else, who has ended it
-            result => result,
-        };
-        timing::mark(Stage::Delete);
-        return outcome.and_then(|status| deleted.map(|()| status));
+        Ok(())
+    })
+}
+
+/// What this process does for a container in the foreground: it passes signals and the terminal on, reaps what
+/// is left behind, and deletes it in the end.
+#[derive(Debug)]
+pub(crate) struct Attendance(Signals);
+
+impl Attendance {
+    /// Begins before there is a process, so that no signal is lost.
+    pub(crate) fn begin(no_subreaper: bool) -> Result<Self, RuntimeError> {
+        if !no_subreaper {
+            nix::sys::prctl::set_child_subreaper(true).map_err(RuntimeError::errno("become a subreaper"))?;
+        }
+        Signals::block().map(Self)
     }
-    outcome
+
+    /// Goes on to the container's end, and returns the status to exit with. `begun` is called first; if it fails,
+    /// that is the end.
+    pub(crate) fn finish(
+        self,
+        mut made: Made,
+        keep: bool,
+        begun: impl FnOnce(&Made) -> Result<(), RuntimeError>,
+    ) -> Result<u8, RuntimeError> {
+        let outcome = begun(&made).and_then(|()| {
+            let terminal = made.terminal.take();
+            let proxy = terminal.map(Proxy::start).transpose().map_err(RuntimeError::call("use the terminal"))?;
+            supervise(&made.child, &self.0, proxy, made.notify.as_ref())
+        });
+        timing::mark(Stage::Wait);
+        if outcome.is_err() || !keep {
+            let deleted = match made.container.delete(true) {
+                Err(RuntimeError::NotFound(_)) => Ok(()), // by somebody else, who has ended it
+                result => result,
+            };
+            timing::mark(Stage::Delete);
+            return outcome.and_then(|status| deleted.map(|()| status));
+        }
+        outcome
+    }
 }
 
 /// Waits for a process' end with the terminal between it and this one, and signals passed on.

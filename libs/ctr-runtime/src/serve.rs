@@ -36,7 +36,8 @@ pub(crate) fn serve(
                 user_namespace::write_mappings(state.pid, user)?;
                 match ctr_sys::process::is_root() {
                     true => {
-                        Message::Root(rootfs::make_root_for(plan, layers, open_user_namespace(state.pid)?.as_fd())?)
+                        let user_namespace = open_user_namespace(state.pid)?;
+                        Message::Root(rootfs::make_root_for(plan, layers, Some(user_namespace.as_fd()))?)
                     }
                     false => Message::Go,
                 }
@@ -68,7 +69,7 @@ pub(crate) fn serve(
                 Err(_) => return Err(RuntimeError::Died(fate::how_it_died(pid))),
             },
             Some(Message::Failed(failure)) => return Err(failure.into()),
-            Some(Message::Go | Message::Root(_)) => continue,
+            Some(Message::Go | Message::Root(_) | Message::Socket(_)) => continue,
             None if opening == Opening::Later => return Err(RuntimeError::Died(fate::how_it_died(pid))),
             None => return fate::check_executed(pid).map(|()| terminal),
         };

@@ -61,6 +61,9 @@ pub struct State {
     /// Whether its processes keep their callers' session keyrings.
     #[serde(default)]
     pub no_new_keyring: bool,
+    /// Whether it was restored from a checkpoint, which puts it into a time namespace.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restored: bool,
     /// Whether its pid namespace is another's too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub shares_pids: bool,

@@ -134,6 +134,22 @@ pub fn is_inherited(fd: RawFd) -> bool {
     unsafe { libc::fcntl(fd, libc::F_GETFD) == 0 }
 }
 
+/// Lets a descriptor survive the execution of another program, which gets it by its number.
+pub fn keep_through_exec(fd: RawFd) -> io::Result<()> {
+    // SAFETY: F_SETFD takes and returns plain integers; a bad number is EBADF, and nobody's descriptor is closed.
+    let result = unsafe { libc::fcntl(fd, libc::F_SETFD, 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// In a process made by [`spawn`]: puts a descriptor at a number, which another program then gets it by.
+///
+/// What had the number is closed. As in [`close_inherited`], whoever owns that here never runs again.
+pub fn put_at(fd: BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
+    // SAFETY: two integers are passed. That nobody uses what had the number any more is argued above.
+    let result = unsafe { libc::dup2(fd.as_raw_fd(), number) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// In a process made by [`spawn`]: closes every descriptor that is not in `keep`, but for the standard
 /// streams and for those below `first` that this program was given.
 ///

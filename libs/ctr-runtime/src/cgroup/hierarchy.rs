@@ -102,6 +102,14 @@ impl Hierarchies {
         held || self.mode() == Mode::V1
     }
 
+    /// Where the one hierarchy of v2 is mounted, when there is no other.
+    pub(crate) fn only_v2(&self) -> Option<&Path> {
+        match &self.0[..] {
+            [only] if only.version() == Version::V2 => Some(&only.mount_point),
+            _ => None,
+        }
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Hierarchy> {
         self.0.iter()
     }
