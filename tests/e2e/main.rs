@@ -6,6 +6,7 @@ mod caller_bundle;
 mod caller_containerd;
 mod caller_podman;
 mod capabilities;
+mod checkpoint;
 mod cli;
 mod container;
 mod debian;

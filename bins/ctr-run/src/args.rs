@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use ctr_cli::StateArgs;
 use ctr_runtime::cgroup::Manager;
 
+use crate::criu::{Checkpoint, Restore};
 use crate::events::Events;
 use crate::update::Update;
 
@@ -116,6 +117,10 @@ pub(crate) enum Command {
     Events(Events),
     /// Give a running container mounts, or take them away
     Mounts(Mounts),
+    /// Write a container to images, and end it
+    Checkpoint(Checkpoint),
+    /// Make a container of the images of a checkpoint
+    Restore(Restore),
     /// Write a config.json to begin with
     Spec(Spec),
     /// Print what this runtime can do as JSON

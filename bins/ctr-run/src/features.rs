@@ -49,8 +49,11 @@ pub(crate) fn features() -> Value {
         },
         "annotations": {
             "ctr.runtime.version": env!("CARGO_PKG_VERSION"),
+            "org.opencontainers.runc.checkpoint.enabled": "true",
             "ctr.runtime.cgroup.managers": "cgroupfs,systemd,disabled"
         },
-        "potentiallyUnsafeConfigAnnotations": ["org.systemd.property.", "run.oci.delegate-cgroup", "run.oci.systemd.subgroup"]
+        "potentiallyUnsafeConfigAnnotations": [
+            "org.criu.config", "org.systemd.property.", "run.oci.delegate-cgroup", "run.oci.systemd.subgroup"
+        ]
     })
 }

@@ -13,7 +13,7 @@ use ctr_sys::pattern::Pattern;
 
 use crate::args::{Args, Command, Create, Global, Run};
 use crate::log::Log;
-use crate::{default_spec, events, exec, features, output, update};
+use crate::{criu, default_spec, events, exec, features, output, update};
 
 /// Performs a verb. runc's exit codes are 1 for any failure, and 255 for one of exec.
 pub(crate) fn perform(args: &Args) -> ExitCode {
@@ -67,6 +67,8 @@ fn dispatch(global: &Global, command: &Command) -> Result<ExitCode, Error> {
         Command::Events(args) => events::perform(&open(args.id())?, args)?,
         Command::Mounts(mounts) if mounts.action == "add" => ctr_runtime::add_mounts(&open(&mounts.id)?, &mounts.file)?,
         Command::Mounts(mounts) => ctr_runtime::remove_mounts(&open(&mounts.id)?, &mounts.file)?,
+        Command::Checkpoint(args) => criu::checkpoint(&root, args)?,
+        Command::Restore(args) => return criu::restore(&root, args, global.manager()),
         Command::Spec(spec) => default_spec::write(&spec.bundle, spec.rootless)?,
         Command::Plan(plan) => {
             let (bundle, config) = (plan.bundle.clone(), plan.config.clone());
