@@ -30,6 +30,7 @@ mod run;
 mod runtime;
 mod runtime_cgroup;
 mod runtime_cli;
+mod runtime_drop_in;
 mod runtime_errors;
 mod runtime_exec;
 mod runtime_hot_mount;

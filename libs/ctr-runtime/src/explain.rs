@@ -12,8 +12,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::sys::statvfs::{FsFlags, statvfs};
-use nix::unistd::{AccessFlags, access};
+use nix::unistd::{AccessFlags, faccessat};
 
 use crate::launch::variable;
 use crate::report::InitFailure;
@@ -65,7 +66,7 @@ fn refusal(path: &Path) -> Option<(u8, String)> {
         "is a directory".to_owned()
     } else if metadata.mode() & 0o111 == 0 {
         format!("permission denied: it is not executable (mode {:04o})", metadata.mode() & 0o7777)
-    } else if access(path, AccessFlags::X_OK).is_ok() {
+    } else if may_execute(path) {
         return None;
     } else if is_on_noexec(path) {
         "permission denied: it is on a mount with noexec".to_owned()
@@ -75,6 +76,11 @@ fn refusal(path: &Path) -> Option<(u8, String)> {
         format!("permission denied: user {user} may not execute it (mode {mode:04o}, owner {owner}:{group})")
     };
     Some((NOT_EXECUTABLE, why))
+}
+
+// With the capabilities that it has, as execve will see it.
+fn may_execute(path: &Path) -> bool {
+    faccessat(AT_FDCWD, path, AccessFlags::X_OK, AtFlags::AT_EACCESS).is_ok()
 }
 
 fn is_on_noexec(path: &Path) -> bool {

@@ -106,6 +106,7 @@ fn run_one(setting: Setting<'_>, index: usize, hook: &Hook, state: &Value) -> Re
     let outcome = match status {
         Some(status) if status.success() => return Ok(()),
         Some(status) => match status.signal() {
+            Some(libc::SIGSYS) => "was killed: bad system call (the seccomp profile forbids it)".to_owned(),
             Some(signal) => format!("was killed by signal {signal}"),
             None => format!("failed with status {}", status.code().unwrap_or(-1)),
         },

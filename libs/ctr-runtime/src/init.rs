@@ -106,11 +106,16 @@ impl Init<'_> {
                 true => {}
                 false => return Err(abandoned()),
             }
+            sys::end_when_asked();
         }
         self.gate.wait()?;
         timing::mark(Stage::Opening);
-        let setting = self.hook_setting("startContainer");
-        hooks::run_in_container(setting, &self.plan.hooks.start_container, &self.state, "created")?;
+        if !self.plan.hooks.start_container.is_empty() {
+            // They are as confined as the program.
+            self.launch.load_seccomp(&self.channel)?;
+            let setting = self.hook_setting("startContainer");
+            hooks::run_in_container(setting, &self.plan.hooks.start_container, &self.state, "created")?;
+        }
         self.launch.execute(&self.channel)
     }
 

@@ -95,6 +95,8 @@ impl Launch {
 
     /// Does everything that can be done before the container is started, up to finding the program.
     pub(crate) fn prepare(&mut self, parent: &Channel) -> StepResult<()> {
+        // Before a seccomp filter may forbid it. What is opened from here on is close-on-exec by itself.
+        sys::close_on_exec_from(self.first_own_fd()).step("close what the program must not inherit")?;
         for mut entrance in std::mem::take(&mut self.entrances) {
             entrance.write_all(b"0").step("enter the group of Intel RDT")?;
         }
@@ -218,8 +220,8 @@ impl Launch {
         }
     }
 
-    // It is loaded once.
-    fn load_seccomp(&mut self, parent: &Channel) -> StepResult<()> {
+    /// Loads the seccomp filter, unless that is done.
+    pub(crate) fn load_seccomp(&mut self, parent: &Channel) -> StepResult<()> {
         let Some(filter) = self.seccomp.take() else { return Ok(()) };
         let failed = || match filter.flags.is_available() {
             true => "load the seccomp filter".to_owned(),
@@ -238,7 +240,6 @@ impl Launch {
     /// Executes the program.
     pub(crate) fn execute(&mut self, parent: &Channel) -> StepResult<Infallible> {
         sys::reset_signals();
-        sys::close_on_exec_from(self.first_own_fd()).step("close what the program must not inherit")?;
         // Last of all, so that the profile need not allow anything but the program's own calls.
         self.load_seccomp(parent)?;
         let error = sys::execve(&self.program, &self.process.args, &self.process.env);

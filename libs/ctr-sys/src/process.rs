@@ -196,6 +196,19 @@ pub fn fexecve(file: BorrowedFd<'_>, args: &[std::ffi::CString], env: &[std::ffi
     }
 }
 
+/// Lets the signals that ask a process to end do so even in the first process of a PID namespace, which no
+/// default action ever ends; until [`reset_signals`]. The exit status is a shell's for the signal.
+pub fn end_when_asked() {
+    extern "C" fn end(number: libc::c_int) {
+        // SAFETY: _exit is async-signal-safe and does not return.
+        unsafe { libc::_exit(128 + number) }
+    }
+    for number in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+        // SAFETY: the handler takes the one integer that it is given and calls nothing unsafe in a handler.
+        unsafe { libc::signal(number, end as extern "C" fn(libc::c_int) as libc::sighandler_t) };
+    }
+}
+
 /// Gives the signals their default actions and blocks none, as a program expects to begin.
 pub fn reset_signals() {
     for number in 1..=libc::SIGRTMAX() {

@@ -101,7 +101,7 @@ const DELEGATE: &str = "run.oci.delegate-cgroup";
 /// Plans a container's cgroup (runtime-spec, config-linux, "Control groups").
 ///
 /// An absolute `cgroupsPath` starts at the mount point of a hierarchy, as does a relative one; without one
-/// it is `ctr-ID` there: no directory is left over that several containers shared. Rootless, the last two
+/// it is `ID` there, as with other runtimes: no directory is left over that several containers shared. Rootless, the last two
 /// start near the caller's own cgroup.
 pub fn plan(linux: Option<&Linux>, options: PlanOptions<'_>) -> Result<CgroupPlan, CgroupError> {
     let path = linux.and_then(|linux| linux.cgroups_path().as_deref()).filter(|path| !path.as_os_str().is_empty());
@@ -134,7 +134,7 @@ fn place(path: Option<&Path>, options: PlanOptions<'_>) -> Result<Placement, Cgr
         Manager::Cgroupfs => {}
     }
     let relative = match path {
-        None => PathBuf::from(format!("ctr-{}", options.id)),
+        None => check_path(Path::new(options.id))?,
         Some(path) => check_path(path)?,
     };
     Ok(match path {
@@ -194,8 +194,8 @@ mod tests {
     #[test]
     fn paths_are_places_below_the_root() {
         for (path, place) in [
-            (None, "ctr-web-1"),
-            (Some(""), "ctr-web-1"),
+            (None, "web-1"),
+            (Some(""), "web-1"),
             (Some("/a/b"), "a/b"),
             (Some("a/b"), "a/b"),
             (Some("/a//./b/"), "a/b"),
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn users_are_placed_near_their_own_cgroup_unless_they_say_where() {
-        assert_eq!(planned(None, true, Manager::Cgroupfs), Ok(Placement::Own("ctr-web-1".into())));
+        assert_eq!(planned(None, true, Manager::Cgroupfs), Ok(Placement::Own("web-1".into())));
         assert_eq!(planned(Some("a"), true, Manager::Cgroupfs), Ok(Placement::Own("a".into())));
         assert_eq!(planned(Some("/a"), true, Manager::Cgroupfs), Ok(Placement::Root("a".into())));
     }
