@@ -112,8 +112,9 @@ fn containerd_runs_and_removes_a_container() {
 #[test]
 fn containerd_gives_a_container_a_terminal() {
     containerd!(world, containerd);
-    // The client sends the size once the container has started.
-    let script = "tty; until stty size; do sleep 0.05; done; read line; echo \"read $line\"; exit 3";
+    // The client sends the size once the container has started; stty says 0 0 until then, or an error.
+    let script = "tty; until stty size 2>&1 | grep '33 77'; do sleep 0.05; done
+        read line; echo \"read $line\"; exit 3";
     let mut terminal = Terminal::open(containerd.make(&["--rm", "--tty"], &["one", "sh", "-c", script]), 33, 77);
     terminal.expect("/dev/pts/0");
     terminal.write("typed\n");
