@@ -218,3 +218,60 @@ fn a_root_that_was_named_must_be_there() {
     world.tool("ctr-run").args(["--root", "/", "list"]).run().fails(1, &["--root"]);
     world.tool("ctr-run").args(["list", "--format", "xml"]).run().fails(1, &["xml"]);
 }
+
+// Docker and podman pass on only annotations that are not told to be unsafe.
+#[test]
+fn features_have_the_shape_of_runcs_and_name_every_annotation_that_is_honoured() {
+    let features = World::create().tool("ctr-run").arg("features").run().success().stdout;
+    let features: Value = serde_json::from_str(&features).unwrap();
+    for member in [
+        "/ociVersionMin",
+        "/ociVersionMax",
+        "/hooks",
+        "/mountOptions",
+        "/linux/namespaces",
+        "/linux/capabilities",
+        "/linux/cgroup/v1",
+        "/linux/cgroup/v2",
+        "/linux/cgroup/systemd",
+        "/linux/cgroup/systemdUser",
+        "/linux/cgroup/rdma",
+        "/linux/seccomp/enabled",
+        "/linux/seccomp/actions",
+        "/linux/seccomp/operators",
+        "/linux/seccomp/archs",
+        "/linux/seccomp/knownFlags",
+        "/linux/seccomp/supportedFlags",
+        "/linux/apparmor/enabled",
+        "/linux/selinux/enabled",
+        "/linux/intelRdt/enabled",
+        "/linux/memoryPolicy",
+        "/linux/mountExtensions/idmap/enabled",
+        "/linux/netDevices/enabled",
+        "/annotations",
+    ] {
+        assert!(features.pointer(member).is_some(), "{member}: {features}");
+    }
+    let unsafe_ones = features["potentiallyUnsafeConfigAnnotations"].as_array().unwrap();
+    let told = |name: &str| {
+        let covers = |entry: &str| entry == name || entry.ends_with('.') && name.starts_with(entry);
+        unsafe_ones.iter().filter_map(Value::as_str).any(covers)
+    };
+    let sources = ctr_tests::need::repository().join("libs/ctr-runtime/src");
+    let mut found = 0;
+    for file in rust_files(&sources) {
+        let text = fs::read_to_string(file).unwrap();
+        let honoured = ["run.oci.", "org.systemd.property.", "org.criu."];
+        for name in text.split('"').filter(|part| honoured.iter().any(|name| part.starts_with(name))) {
+            found += 1;
+            assert!(told(name), "{name}");
+        }
+    }
+    assert!(found > 2);
+}
+
+fn rust_files(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let below = |path: std::path::PathBuf| if path.is_dir() { rust_files(&path) } else { vec![path] };
+    entries.flat_map(below).filter(|path| path.extension().is_some_and(|extension| extension == "rs")).collect()
+}

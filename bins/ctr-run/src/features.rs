@@ -52,8 +52,6 @@ pub(crate) fn features() -> Value {
             "org.opencontainers.runc.checkpoint.enabled": "true",
             "ctr.runtime.cgroup.managers": "cgroupfs,systemd,disabled"
         },
-        "potentiallyUnsafeConfigAnnotations": [
-            "org.criu.config", "org.systemd.property.", "run.oci.delegate-cgroup", "run.oci.systemd.subgroup"
-        ]
+        "potentiallyUnsafeConfigAnnotations": ["org.criu.config", "org.systemd.property.", "run.oci."]
     })
 }
