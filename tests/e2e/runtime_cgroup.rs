@@ -6,6 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use ctr_tests::pty::Terminal;
 use ctr_tests::{Need, need};
 use serde_json::{Value, json};
 
@@ -36,6 +37,23 @@ fn without_a_cgroup_manager_the_container_stays_in_its_callers_cgroups() {
     }
     scene.runtime(&["kill", "--all", &scene.id, "KILL"]).run().success();
     assert_eq!(running.wait().code(), 137);
+}
+
+#[test]
+fn a_slow_runtime_does_not_keep_its_containers_process_from_its_devices() {
+    need!(Need::Root, Need::Busybox, Need::Program("strace"));
+    let scene = Scene::new("tty").edit(|config| {
+        config["process"]["terminal"] = json!(true);
+        config["linux"]["resources"] = json!({"devices": [{"allow": false, "access": "rwm"}]});
+        config["linux"].as_object_mut().unwrap().remove("cgroupsPath");
+    });
+    // After it has denied all of them, on cgroup v1, and before it allows any. Only the runtime is slowed down; the container's process is not traced.
+    let trace = scene.world.dir().join("trace");
+    let denial = format!("/sys/fs/cgroup/devices/{}/devices.deny", scene.id);
+    let trace = crate::runtime::text(&trace);
+    let slowly = ["strace", "-o", trace, "-P", &denial, "--inject=write:delay_exit=300000"];
+    let (code, screen) = Terminal::open(scene.make(&["run"]).through(&slowly), 24, 80).wait();
+    assert!(code == 0 && screen.contains("/dev/pts/0"), "{code}: {screen}");
 }
 
 #[test]

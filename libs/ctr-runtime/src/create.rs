@@ -149,8 +149,9 @@ fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Re
     state.no_new_keyring = options.no_new_keyring;
     let holder = claim_resources(dir, plan, &mut state, undo)?;
     let cgroup = &state.cgroup.clone();
-    // Where hooks of others run before the container has its rights, these are in force by then.
-    let restricted_first = plan.hooks.run_in_container();
+    // Where hooks of others run before the container has its rights, these are in force by then. So are they
+    // where its process would at some moment be denied what it needs.
+    let restricted_first = plan.hooks.run_in_container() || cgroup.restricts_devices_by_steps();
     if restricted_first {
         cgroup.enforce_devices(&plan.cgroup)?;
     }

@@ -33,6 +33,14 @@ impl Cgroup {
     }
 }
 
+impl Cgroup {
+    /// Whether a policy comes into force in more than one step, between which next to nothing is allowed: on v1
+    /// everything is denied before the first exception is made.
+    pub fn restricts_devices_by_steps(&self) -> bool {
+        self.v1_path("devices").is_some()
+    }
+}
+
 /// Whether this process is in another user namespace than the first, which alone maps every id to itself.
 fn in_user_namespace() -> bool {
     std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !map.split_whitespace().eq(["0", "0", "4294967295"]))
