@@ -34,6 +34,7 @@ macro_rules! need_criu {
         }
     };
 }
+pub(crate) use need_criu;
 
 /// A container that can be checkpointed.
 pub(crate) struct Checkpointed {
