@@ -71,6 +71,8 @@ fn create_or_start_say_why_a_program_cannot_be_executed() {
     scene = scene.edit(|config| {
         config["process"]["args"] = json!(["/programs/secret"]);
         config["process"]["user"] = json!({"uid": 7, "gid": 7});
+        // CAP_DAC_OVERRIDE would let any user execute it.
+        config["process"]["capabilities"] = json!({});
     });
     let denied = ["permission denied", "user 7 may not execute it (mode 0700, owner 0:0)"];
     scene.make(&["run"]).run().fails(1, &denied);
@@ -79,7 +81,7 @@ fn create_or_start_say_why_a_program_cannot_be_executed() {
 #[test]
 fn exec_says_why_a_program_cannot_be_executed() {
     need!(Need::Root, Need::Busybox);
-    let scene = scene_of_programs();
+    let scene = scene_of_programs().edit(|config| config["process"]["capabilities"] = json!({}));
     scene.make(&["run", "--detach"]).detaches().run().success();
     for (program, words) in CASES {
         scene.runtime(&["exec", &scene.id, program]).run().fails(255, words);

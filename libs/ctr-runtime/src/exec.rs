@@ -250,9 +250,9 @@ fn await_execution(
                 go();
             }
             Some(Message::Listener(listener)) => {
-                let listener = listener.take(child)?;
+                // Before the process goes on: its program must not run without the agent.
+                send_listener(listener.take(child)?)?;
                 go();
-                send_listener(listener)?;
             }
             Some(Message::Failed(failure)) => return Err(failure.into()),
             Some(_) => return Err(RuntimeError::call("hear from the process")(io::ErrorKind::InvalidData.into())),

@@ -55,10 +55,9 @@ pub(crate) fn serve(
             }
             Some(Message::Listener(listener)) => {
                 let listener = listener.take(child)?;
-                // The process goes on: what it calls next may have to be answered by the agent.
-                let _ = channel.send(&Message::Go);
+                // Before the process goes on: its program must not run without the agent.
                 send_listener(plan, listener, child, state.to_oci("creating"))?;
-                continue;
+                Message::Go
             }
             Some(Message::Terminal(fd)) => {
                 terminal = Some(fd);
