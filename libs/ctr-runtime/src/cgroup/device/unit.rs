@@ -69,7 +69,7 @@ mod tests {
         ] {
             assert!(listed.contains(&entry), "{entry}: {shown}");
         }
-        assert_eq!(listed.len(), 11, "{shown}");
+        assert_eq!(listed.len(), 12, "{shown}");
     }
 
     #[test]
