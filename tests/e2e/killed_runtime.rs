@@ -14,7 +14,7 @@ const STEP: usize = 7;
 // Kills the processes of a command at their Nth call until it comes to its end; `prepare` and `clear` go
 // before and after each.
 fn kill_at_every_call(scene: &Scene, first: usize, words: &[&str], prepare: impl Fn()) {
-    for call in (first..).step_by(STEP) {
+    for (killed, call) in (first..).step_by(STEP).enumerate() {
         prepare();
         let inject = format!("inject=all:signal=KILL:when={call}");
         // With -D the tracer is beside the command and not its parent: it stays as long as the container does.
@@ -24,7 +24,7 @@ fn kill_at_every_call(scene: &Scene, first: usize, words: &[&str], prepare: impl
         let leaks = after_the_tracer(scene);
         assert!(leaks.is_empty(), "killed at call {call} of {words:?}: {leaks:?}");
         if outcome.status.code() == Some(0) {
-            assert!(call > 60, "{words:?} was not killed once");
+            assert!(killed >= 3, "{words:?} was killed {killed} times only");
             return;
         }
     }
