@@ -137,6 +137,33 @@ fn a_cgroup_below_is_the_containers_and_its_limits_are_not() {
 }
 
 #[test]
+fn a_cgroup_with_processes_stays_what_it_is_when_a_container_is_below() {
+    need!(Need::Root, Need::Busybox);
+    if !fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").is_ok_and(|names| names.contains("pids")) {
+        return ctr_tests::need::cannot("no controller is in cgroup v2 alone");
+    }
+    let scene = Scene::new("sleep 1000");
+    let above = PathBuf::from("/sys/fs/cgroup").join(format!("above-{}", scene.id));
+    fs::create_dir(&above).unwrap();
+    let mut other = Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap();
+    fs::write(above.join("cgroup.procs"), other.id().to_string()).unwrap();
+    let path = format!("/above-{}/below", scene.id);
+    let scene = scene.edit(|config| {
+        config["linux"]["cgroupsPath"] = json!(path);
+        config["linux"]["resources"] = json!({});
+    });
+    let kind = || fs::read_to_string(above.join("cgroup.type")).unwrap();
+    scene.make(&["run", "--detach"]).detaches().run().success();
+    assert_eq!(kind(), "domain\n");
+    scene.delete();
+    let scene = scene.edit(|config| config["linux"]["resources"] = json!({"pids": {"limit": 10}}));
+    scene.make(&["run"]).run().fails(1, &["enable the pids controller", "that cgroup holds processes of its own"]);
+    assert_eq!(kind(), "domain\n");
+    other.kill().and_then(|()| other.wait()).unwrap();
+    fs::remove_dir(&above).unwrap();
+}
+
+#[test]
 fn a_container_owns_the_cgroup_that_it_may_write_to() {
     need!(Need::Root, Need::Busybox);
     let scene = Scene::new("sleep 1000").edit(|config| {

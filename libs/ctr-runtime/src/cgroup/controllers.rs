@@ -4,6 +4,8 @@
 use std::io;
 use std::path::Path;
 
+use nix::errno::Errno;
+
 use super::control::{read_file, write_file};
 use super::{CgroupError, Setting};
 
@@ -44,6 +46,12 @@ fn hand_down<'a>(parent: &Path, controllers: &[&'a str], refusals: &mut Vec<Refu
     if controllers.is_empty() {
         return Vec::new();
     }
+    let mut refuse = |name: &str, error| refusals.push(Refusal { controller: name.to_owned(), error });
+    let internal = |name: &str| CgroupError::InternalProcesses { controller: name.to_owned(), path: parent.to_owned() };
+    if holds_processes(parent) {
+        controllers.iter().for_each(|name| refuse(name, internal(name)));
+        return Vec::new();
+    }
     let write = |names: &[&str]| {
         let value: String = names.iter().map(|name| format!("+{name} ")).collect();
         write_file(&parent.join("cgroup.subtree_control"), value.trim_end())
@@ -56,17 +64,22 @@ fn hand_down<'a>(parent: &Path, controllers: &[&'a str], refusals: &mut Vec<Refu
     for &name in controllers {
         match write(&[name]) {
             Ok(()) => taken.push(name),
+            Err(Errno::EBUSY) => refuse(name, internal(name)),
             Err(errno) => {
                 let (controller, path) = (name.to_owned(), parent.to_owned());
-                let error = match errno {
-                    nix::Error::EBUSY => CgroupError::InternalProcesses { controller: controller.clone(), path },
-                    _ => CgroupError::Enable { controller: controller.clone(), path, source: errno.into() },
-                };
-                refusals.push(Refusal { controller, error });
+                refuse(name, CgroupError::Enable { controller, path, source: errno.into() });
             }
         }
     }
     taken
+}
+
+/// Whether a cgroup, not the root, has processes itself.
+///
+/// It could still hand down those controllers that tell threads apart (cgroups(7), "Threaded mode"). But then it
+/// is the root of a threaded tree, and no process can join the cgroups below.
+fn holds_processes(cgroup: &Path) -> bool {
+    cgroup.join("cgroup.type").exists() && read_file(&cgroup.join("cgroup.procs")).is_ok_and(|pids| !pids.is_empty())
 }
 
 /// Enables what the settings need below v2, or says why that cannot be.

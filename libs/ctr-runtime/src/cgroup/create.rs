@@ -57,10 +57,13 @@ impl Cgroup {
     /// removed when something fails. Where it is optional and the caller may not make it, in some hierarchy or
     /// in all, there is none; a limit that would need it is then an error of [`Cgroup::limit`].
     pub fn create(hierarchies: &Hierarchies, plan: &CgroupPlan) -> Result<Self, CgroupError> {
-        Self::create_at(hierarchies, |hierarchy| place(hierarchy, &plan.placement), plan.optional, None)
+        let cgroup = Self::create_at(hierarchies, |hierarchy| place(hierarchy, &plan.placement), plan.optional, None)?;
+        cgroup.account();
+        Ok(cgroup)
     }
 
-    /// The same at the directory that `place` names in each hierarchy, where one process may be already.
+    /// The same at the directory that `place` names in each hierarchy, where one process may be already; what
+    /// is used there is not counted yet.
     pub(super) fn create_at(
         hierarchies: &Hierarchies,
         place: impl Fn(&Hierarchy) -> Result<PathBuf, CgroupError>,
@@ -82,18 +85,17 @@ impl Cgroup {
         if cgroup.is_none() && !optional {
             return Err(CgroupError::NotMounted);
         }
-        cgroup.account()?;
         all.0.clear();
         Ok(cgroup)
     }
 
     /// Has what the container uses counted, as far as the cgroups above it let it.
-    pub(super) fn account(&self) -> Result<(), CgroupError> {
-        let Some(path) = self.v2_path() else { return Ok(()) };
+    pub(super) fn account(&self) {
+        let Some(path) = self.v2_path() else { return };
         let absent = |(_, v1): &&(&str, &str)| self.v1_path(v1).is_none();
         let wanted: Vec<&str> = ACCOUNTED.iter().filter(absent).map(|(v2, _)| *v2).collect();
         // What cannot be had is no loss, unless a limit needs it, which says so then.
-        controllers::enable(path, &wanted, &mut Vec::new()).map(drop)
+        let _ = controllers::enable(path, &wanted, &mut Vec::new());
     }
 
     fn add(&mut self, hierarchy: &Hierarchy, path: &Path) {

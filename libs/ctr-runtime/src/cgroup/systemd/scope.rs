@@ -98,8 +98,8 @@ impl Cgroup {
         if let (true, Some(home)) = (subgroup || plan.inner.is_some(), self.home()) {
             write_file(&home.join("cgroup.procs"), &first.to_string())
                 .map_err(|errno| CgroupError::Join { path: home, source: errno.into() })?;
-            self.account()?;
         }
+        self.account();
         Ok(())
     }
 
