@@ -17,7 +17,8 @@ use std::io;
 pub(crate) use address::Address;
 pub(crate) use connection::Connection;
 pub(crate) use message::{Call, Message};
-pub(crate) use value::Value;
+pub(crate) use reader::first_type;
+pub(crate) use value::{LONGEST_SIGNATURE, Value};
 
 /// What can go wrong between here and a D-Bus peer.
 #[derive(Debug, thiserror::Error)]

@@ -114,6 +114,11 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// How long the first type of a signature is, if there is one that is nested less than `depth` deep.
+pub(crate) fn first_type(signature: &str, depth: usize) -> Option<usize> {
+    end_of_type(signature.as_bytes(), depth).map(|others| signature.len() - others.len())
+}
+
 fn closing(opening: u8) -> u8 {
     if opening == b'(' { b')' } else { b'}' }
 }

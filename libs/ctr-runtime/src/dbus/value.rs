@@ -92,9 +92,12 @@ fn write_string(text: &str, out: &mut Vec<u8>) {
     out.push(0);
 }
 
+/// How long a signature may be.
+pub(crate) const LONGEST_SIGNATURE: usize = 255;
+
 /// Appends a signature, whose length is a byte.
 pub(crate) fn write_signature(signature: &str, out: &mut Vec<u8>) {
-    out.push(u8::try_from(signature.len()).expect("signatures are made here, and short"));
+    out.push(u8::try_from(signature.len()).expect("what could be longer is refused where it is read"));
     out.extend(signature.as_bytes());
     out.push(0);
 }

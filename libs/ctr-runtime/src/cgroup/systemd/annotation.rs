@@ -6,7 +6,7 @@
 
 use super::Property;
 use crate::cgroup::CgroupError;
-use crate::dbus::Value;
+use crate::dbus::{LONGEST_SIGNATURE, Value, first_type};
 
 const PREFIX: &str = "org.systemd.property.";
 
@@ -60,7 +60,11 @@ fn parse(text: &str) -> Result<Value, &'static str> {
     let mut parser = Parser { rest: text };
     let value = parser.value(None, DEEPEST)?;
     parser.skip_space();
-    if parser.rest.is_empty() { Ok(value) } else { Err("something comes after the value") }
+    match parser.rest.is_empty() {
+        false => Err("something comes after the value"),
+        true if value.signature().len() > LONGEST_SIGNATURE => Err("its type is too long"),
+        true => Ok(value),
+    }
 }
 
 /// Types by the words that may stand before a value.
@@ -177,7 +181,7 @@ impl<'a> Parser<'a> {
             let member_type = match &mut types {
                 None => None,
                 Some(rest) => {
-                    let (first, others) = rest.split_at(first_type(rest).ok_or(WRONG_TYPE)?);
+                    let (first, others) = rest.split_at(first_type(rest, DEEPEST).ok_or(WRONG_TYPE)?);
                     *rest = others;
                     Some(first)
                 }
@@ -196,25 +200,8 @@ const WRONG_TYPE: &str = "a value is of another type than it must be";
 /// A signature, if it is one of a type that there is here.
 fn checked(signature: &str) -> Result<&str, &'static str> {
     let known = |b: u8| b"bynqiuxtdsa()".contains(&b);
-    let whole = first_type(signature) == Some(signature.len());
+    let whole = first_type(signature, DEEPEST) == Some(signature.len());
     if signature.bytes().all(known) && whole { Ok(signature) } else { Err("a type is none of those that are known") }
-}
-
-/// How long the first type of a signature is.
-fn first_type(signature: &str) -> Option<usize> {
-    let mut open = 0_usize;
-    for (at, byte) in signature.bytes().enumerate() {
-        match byte {
-            b'a' => continue,
-            b'(' => open += 1,
-            b')' => open = open.checked_sub(1)?,
-            _ => {}
-        }
-        if open == 0 {
-            return Some(at + 1);
-        }
-    }
-    None
 }
 
 fn of_type(value: Value, wanted: Option<&str>) -> Result<Value, &'static str> {
@@ -349,6 +336,9 @@ mod tests {
             "[[[[[[[[[[1]]]]]]]]]]",
             "'a\0b'",
             "<1>",
+            "@a(a) []",
+            &format!("@{}s []", "a".repeat(300)),
+            &format!("({})", vec!["1"; 300].join(",")),
         ] {
             assert!(parse(text).is_err(), "{text:?}: {:?}", parse(text));
         }
