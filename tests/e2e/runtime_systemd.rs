@@ -172,20 +172,17 @@ fn a_container_is_a_scope_of_systemds() {
 
 #[test]
 fn a_failed_unit_gives_way_and_a_live_one_does_not() {
-    need!(Need::Root, Need::Busybox, Need::Program("systemctl"));
-    let mut scene = Scene::new("sleep 1000").edit(|config| {
+    need!(Need::Root, Need::Busybox, Need::Program("systemctl"), Need::Program("systemd-run"));
+    let scene = Scene::new("sleep 1000").edit(|config| {
         config["linux"]["cgroupsPath"] = json!("a-b.slice:p:x");
         config["linux"].as_object_mut().unwrap().remove("resources");
         config["annotations"]["run.oci.systemd.subgroup"] = json!("in/ner");
-        config["annotations"]["org.systemd.property.RuntimeMaxUSec"] = json!("uint64 100000");
-        config["annotations"]["org.systemd.property.TimeoutStopUSec"] = json!("uint64 100000");
     });
     let Some(systemd) = Systemd::boot(&scene.world) else { return };
-    let ran = systemd.make(&scene, &["run"]).run();
-    assert_eq!(ran.code(), 137, "it is killed when its time is over: {}", ran.stderr);
-    scene = scene.edit(|config| {
-        let annotations = config["annotations"].as_object_mut().unwrap();
-        annotations.remove("org.systemd.property.RuntimeMaxUSec");
+    let failing = ["--scope", "--unit=p-x", "-p", "RuntimeMaxSec=100ms", "sleep", "1000"];
+    systemd.inside(scene.world.program("systemd-run").args(failing)).run();
+    crate::runtime_lifecycle::wait_until("the unit has failed", || {
+        systemd.property(&scene, "p-x.scope", "ActiveState") == "failed"
     });
     let unit = "p-x.scope";
     let path = systemd.cgroup.join("a.slice/a-b.slice").join(unit).join("in/ner");
