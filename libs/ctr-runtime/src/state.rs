@@ -300,6 +300,30 @@ mod tests {
         fs::remove_dir_all(root).unwrap();
     }
 
+    /// As the first version that had it wrote state.json; what it says more is of a later one than this.
+    #[test]
+    fn states_of_other_versions_are_read() {
+        let root = std::env::temp_dir().join(format!("ctr-state-load-{}", std::process::id()));
+        let dir = ContainerDir::claim(&root, "a").unwrap();
+        let mut written = json!({
+            "ociVersion": "1.2.0", "id": "a", "pid": 7, "pidStartTime": 9, "bundle": "/b", "rootfs": "/b/rootfs",
+            "created": "2026-01-02T03:04:05.000000006Z", "owner": 0,
+            "cgroup": {"": "/sys/fs/cgroup/unified/a", "pids": "/sys/fs/cgroup/pids/a"}, "cgroupIsMade": true
+        });
+        fs::write(dir.path().join("state.json"), written.to_string()).unwrap();
+        let state = dir.load().unwrap();
+        assert_eq!((state.pid, state.pid_start_time, state.cgroup_is_made), (7, 9, true));
+        assert_eq!(state.cgroup.v1_path("pids"), Some(Path::new("/sys/fs/cgroup/pids/a")));
+        assert_eq!(state.cgroup_manager, Manager::Cgroupfs);
+        written["later"] = json!({"x": 1});
+        fs::write(dir.path().join("state.json"), written.to_string()).unwrap();
+        dir.load().unwrap();
+        written["cgroup"]["pids"] = json!("/sys/fs/cgroup/../x");
+        fs::write(dir.path().join("state.json"), written.to_string()).unwrap();
+        assert!(matches!(dir.load(), Err(RuntimeError::DamagedState { .. })));
+        fs::remove_dir_all(root).unwrap();
+    }
+
     #[test]
     fn this_process_is_alive_and_no_other_has_its_start() {
         let pid = std::process::id() as i32;
