@@ -42,13 +42,17 @@ impl RdtGroup {
         Resctrl::find()?.group(plan, id)
     }
 
-    /// Makes what is missing of the group and gives it its schemata.
+    /// Makes what is missing of the group and gives it its schemata. One that it has made does not outlive a failure.
     pub(crate) fn establish(&mut self, plan: &RdtPlan) -> Result<(), RuntimeError> {
         let is_new = self.make()?;
-        match is_new || plan.group.is_none() {
-            true => self.write_schemata(&plan.schemata),
-            false => self.compare_schemata(&plan.schemata),
+        if !is_new && plan.group.is_some() {
+            return self.compare_schemata(&plan.schemata);
         }
+        let written = self.write_schemata(&plan.schemata);
+        if is_new && written.is_err() {
+            let _ = fs::remove_dir(&self.path);
+        }
+        written
     }
 
     // Whether it was not there.

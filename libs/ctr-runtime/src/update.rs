@@ -56,10 +56,13 @@ impl Container {
         let mut group = RdtGroup::plan(&plan, &container.state.id)?;
         container.state.intel_rdt = Some(group.clone());
         container.dir.save(&container.state)?;
-        group.establish(&plan)?;
-        container.state.intel_rdt = Some(group.clone());
+        let entered = group.establish(&plan).and_then(|()| group.add(&container.pids()?));
+        if entered.is_err() {
+            let _ = group.remove();
+        }
+        container.state.intel_rdt = entered.is_ok().then_some(group);
         container.dir.save(&container.state)?;
-        group.add(&container.pids()?)
+        entered
     }
 
     fn read_config(&self) -> Result<Value, RuntimeError> {

@@ -128,6 +128,17 @@ fn a_named_group_without_schemata_has_to_exist() {
 }
 
 #[test]
+fn a_new_group_that_cannot_have_its_schemata_is_not_left() {
+    let tree = Tree::new("failed");
+    for name in [Some("gold"), None] {
+        // the kernel makes no file here
+        let plan = plan(name, &["MB:0=20"], false);
+        tree.group(&plan).unwrap().establish(&plan).unwrap_err();
+        assert!(!tree.0.join(name.unwrap_or("web")).exists());
+    }
+}
+
+#[test]
 fn what_the_kernel_complains_of_is_told() {
     let tree = Tree::new("complaint");
     let plan = plan(None, &["MB:0=20"], false);
