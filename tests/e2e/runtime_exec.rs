@@ -178,6 +178,22 @@ print(message.decode(), pid, flush=True)
 ";
 
 #[test]
+fn a_process_that_nobody_could_be_told_of_is_not_left() {
+    need!(Need::Root, Need::Busybox, Need::Program("strace"));
+    let scene = Scene::new("exec sleep 1000");
+    run_detached(&scene, &[]);
+    let socket = scene.world.dir().join("pidfd");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let exec = scene.runtime(&["exec", "--detach", "--pidfd-socket", text(&socket), &scene.id, "sleep", "1000"]);
+    // Who listens has gone by the time that the process is there.
+    let gone = ["strace", "-o", "/dev/null", "-e", "inject=sendmsg:error=EPIPE:when=1"];
+    exec.through(&gone).detaches().run().fails(255, &["send the process to the pidfd socket"]);
+    let left = scene.runtime(&["ps", "--format", "json", &scene.id]).run().success().json();
+    assert_eq!(left.as_array().map(Vec::len), Some(1), "{left}");
+    scene.delete();
+}
+
+#[test]
 fn whoever_wants_it_is_sent_a_pidfd() {
     need!(Need::Root, Need::Busybox, Need::Program("python3"));
     let scene = Scene::new("sleep 1000");

@@ -81,11 +81,11 @@ pub fn exec(container: &Container, mut options: ExecOptions) -> Result<u8, Runti
         Launch::new(options.process, &plan, keyring, container.state().intel_rdt.as_ref(), options.preserve_fds)?;
     let process = ExecProcess { launch, channel: theirs, console_socket };
     let child = on_cpus(initial.as_ref(), || spawn_exec(container, &plan, target.as_fd(), &options.cgroup, process))?;
+    let guard = KillOnDrop(&child);
     if let Some(socket) = pidfd_socket {
         socket.send(&child, Role::Further)?;
     }
     timing::mark(Stage::Clone);
-    let guard = KillUnlessDone { child: &child, done: false };
     serve::set_oom_score(oom_score, child.pid)?;
     let terminal = await_execution(&ours, &child, &limits, |listener| {
         serve::send_listener(&plan, listener, &child, container.state().to_oci("running"))
@@ -94,7 +94,7 @@ pub fn exec(container: &Container, mut options: ExecOptions) -> Result<u8, Runti
     if let Some(pid_file) = &options.pid_file {
         pid_file::write(pid_file, child.pid.as_raw())?;
     }
-    guard.disarm();
+    std::mem::forget(guard);
     timing::mark(Stage::Container);
     match signals {
         None => Ok(0),
@@ -260,22 +260,12 @@ fn await_execution(
     }
 }
 
-struct KillUnlessDone<'a> {
-    child: &'a Child,
-    done: bool,
-}
+/// A process that is not to be left when the rest fails.
+struct KillOnDrop<'a>(&'a Child);
 
-impl KillUnlessDone<'_> {
-    fn disarm(mut self) {
-        self.done = true;
-    }
-}
-
-impl Drop for KillUnlessDone<'_> {
+impl Drop for KillOnDrop<'_> {
     fn drop(&mut self) {
-        if !self.done {
-            let _ = sys::pidfd_send_signal(self.child.pidfd.as_fd(), libc::SIGKILL);
-            let _ = nix::sys::wait::waitpid(self.child.pid, None);
-        }
+        let _ = sys::pidfd_send_signal(self.0.pidfd.as_fd(), libc::SIGKILL);
+        let _ = nix::sys::wait::waitpid(self.0.pid, None);
     }
 }
