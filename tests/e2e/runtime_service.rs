@@ -133,6 +133,8 @@ fn in_the_foreground_the_manager_watches_the_runtime() {
     let running = with_manager(&scene, scene.make(&["run"])).spawn();
     running.wait_for_output("is there");
     for message in ["READY=1", "READY=1\nSTATUS=again"] {
+        let refused = with_manager(&scene, scene.runtime(&["start", &scene.id])).run();
+        refused.fails(1, &["cannot start", "running"]);
         say(&scene, message);
         manager.hears_that_it_is_ready(|| running.pid().to_string());
     }

@@ -115,6 +115,10 @@ impl Container {
     /// The same for a service manager: returns once the container has said that it is ready, if the manager
     /// wants to know.
     pub fn start_for(&self, service: &Service) -> Result<(), RuntimeError> {
+        if service.notify.is_some() {
+            // The socket of one that runs is not to be taken from it.
+            self.require("start", &[TaskStatus::Created])?;
+        }
         let notify = service.notify.as_deref().map(|manager| Notify::bind(self.dir.path(), manager));
         let Some(notify) = notify.transpose()?.flatten() else { return self.start() };
         let pidfd = self.pidfd()?;
