@@ -114,6 +114,7 @@ impl From<'_> {
         let Self { dir, plan, options, .. } = *self;
         let _lock = dir.lock()?;
         let mut state = create::new_state(plan, self.config, options.cgroup_manager);
+        state.restored = true;
         let holder = create::claim_resources(dir, plan, &mut state, undo)?;
         state.cgroup.enforce_devices(&plan.cgroup)?;
         let copy = dir.config();
@@ -231,9 +232,8 @@ impl Making<'_, '_> {
     fn record(&mut self, pid: i32) -> Result<(), RuntimeError> {
         self.state.pid = pid;
         self.state.pid_start_time = start_time(pid).unwrap_or(0);
-        self.state.restored = true;
         self.follow(pid)?;
-        self.dir.save(&self.state)
+        self.dir.record_process(&self.state)
     }
 }
 
