@@ -122,7 +122,7 @@ fn callers_find_out_that_containers_can_be_checkpointed() {
 
 #[test]
 fn options_without_sense_are_named() {
-    need!(Need::Root, Need::Busybox);
+    need!(Need::Root, Need::Busybox, Need::Program("criu"));
     let scene = Scene::new("exec sleep 1000");
     scene.make(&["run", "--detach"]).detaches().run().success();
     for (option, value) in [
@@ -176,6 +176,7 @@ fn a_machine_without_criu_is_told_how_to_get_it() {
     let tool = scene.runtime(&["checkpoint", "--image-path", "images", &scene.id]);
     let failed = tool.through(&["unshare", "--mount", "sh", "-c", hide, "sh"]).run();
     failed.fails(1, &["criu is not installed", "apt-get install criu"]);
+    assert!(!scene.world.dir().join("images").exists());
     scene.delete();
 }
 
@@ -185,23 +186,43 @@ fn a_criu_that_is_too_old_or_broken_is_named() {
     need!(Need::Root, Need::Busybox, Need::Program("python3"));
     let scene = Scene::new("exec sleep 1000");
     scene.make(&["run", "--detach"]).detaches().run().success();
-    let answer = |bytes: &str| format!("s.recv(65536); s.send(bytes.fromhex('{bytes}'))");
+    let answer = |bytes: &str| format!("s.send(bytes.fromhex('{bytes}'))");
     let cases = [
         (answer("080a100152040802100b"), "criu 2.11 is too old"),
         (answer("ffffff"), "criu"),
         ("sys.exit('criu: out of order')".to_owned(), "out of order"),
     ];
     for (what, words) in cases {
-        let program = scene.world.dir().join("criu");
-        let script =
-            format!("#!/usr/bin/env python3\nimport socket, sys\ns = socket.socket(fileno=int(sys.argv[2]))\n{what}\n");
-        fs::write(&program, script).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-        let path = format!("{}:/usr/bin:/bin", scene.world.dir().display());
-        let failed = scene.runtime(&["checkpoint", "--image-path", "images", &scene.id]).env("PATH", path).run();
-        failed.fails(1, &[words]);
+        with_criu(&scene, &what).run().fails(1, &[words]);
+        assert!(!scene.world.dir().join("images").exists());
     }
     scene.exec("true").run().success();
+    scene.delete();
+}
+
+// A checkpoint by a criu that does `what` with the request `r`.
+fn with_criu(scene: &Scene, what: &str) -> Tool {
+    let program = scene.world.dir().join("criu");
+    let script = format!(
+        "#!/usr/bin/env python3\nimport socket, sys\n\
+         s = socket.socket(fileno=int(sys.argv[2]))\nr = s.recv(65536)\n{what}\n"
+    );
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", scene.world.dir().display());
+    scene.runtime(&["checkpoint", "--image-path", "images", &scene.id]).env("PATH", path)
+}
+
+#[test]
+fn the_reason_is_not_that_of_an_earlier_failure() {
+    need!(Need::Root, Need::Busybox, Need::Program("python3"));
+    let scene = Scene::new("exec sleep 1000");
+    scene.make(&["run", "--detach"]).detaches().run().success();
+    fs::create_dir(scene.world.dir().join("images")).unwrap();
+    fs::write(scene.world.dir().join("images/dump.log"), "(00.1) Error (a.c:1): of yesterday\n").unwrap();
+    let what = "s.send(bytes.fromhex('080a100152040803100f')) if r == b'\\x08\\x0a' else sys.exit('of today')";
+    let failed = with_criu(&scene, what).run().fails(1, &["of today"]);
+    assert!(!failed.stderr.contains("of yesterday"), "{}", failed.stderr);
     scene.delete();
 }
 

@@ -33,12 +33,13 @@ impl Container {
     pub fn checkpoint(&self, mut options: CheckpointOptions) -> Result<(), RuntimeError> {
         let (_lock, container) = self.locked()?;
         container.require("checkpoint", &[TaskStatus::Running, TaskStatus::Paused])?;
+        let program = Program::find()?;
+        check_features(&options, &program)?;
         images::create_directory(&options.criu.image_path)?;
         if let Some(parent) = &options.parent_path {
             images::check_parent(&options.criu.image_path, parent)?;
         }
         let work = Work::open(&options.criu, DUMP_LOG)?;
-        let program = Program::find()?;
         let status_fd = options.status_fd.take().map(File::from);
         container.dump(&options, &program, &work, status_fd).map_err(|error| work.explain(error, DUMP_LOG))?;
         match options.leave_running || options.pre_dump {
@@ -54,7 +55,6 @@ impl Container {
         work: &Work,
         mut status: Option<File>,
     ) -> Result<(), RuntimeError> {
-        check_features(options, program)?;
         let plan = self.plan()?;
         request::check(&plan)?;
         let (mut running, descriptors) = observe::observe(self, &plan)?;

@@ -4,10 +4,11 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::BorrowedFd;
-use std::path::Path;
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
 /// How much of the log's end is read: its errors are there.
 const TAIL: u64 = 256 << 10;
@@ -21,18 +22,12 @@ pub(super) fn last_errors(work: BorrowedFd<'_>, name: &str) -> Option<String> {
     (!errors.is_empty()).then(|| errors.join("; "))
 }
 
-/// Makes sure that criu's log goes into the work directory, and not to where a link of the images leads.
-pub(super) fn remove_link(work: BorrowedFd<'_>, name: &str) -> io::Result<()> {
-    use nix::errno::Errno;
-    use nix::fcntl::AtFlags;
-    use nix::sys::stat::{SFlag, fstatat};
-    match fstatat(work, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-        Err(Errno::ENOENT) => Ok(()),
+/// Clears the way for criu's log: an older one would be taken for it where criu comes to write none, and it is
+/// not to go to where a link of the images leads.
+pub(super) fn remove(work: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    match unlinkat(work, name, UnlinkatFlags::NoRemoveDir) {
+        Err(Errno::ENOENT) | Ok(()) => Ok(()),
         Err(errno) => Err(errno.into()),
-        Ok(status) => match SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT {
-            SFlag::S_IFREG => Ok(()),
-            _ => Ok(nix::unistd::unlinkat(work, Path::new(name), nix::unistd::UnlinkatFlags::NoRemoveDir)?),
-        },
     }
 }
 
@@ -81,11 +76,12 @@ mod tests {
         let dir = File::open(&path).unwrap();
         let dir = std::os::fd::AsFd::as_fd(&dir);
         assert_eq!(last_errors(dir, "restore.log"), None);
-        remove_link(dir, "restore.log").unwrap();
-        assert!(!path.join("restore.log").is_symlink() && path.join("secret").exists());
-        remove_link(dir, "restore.log").unwrap();
-        remove_link(dir, "secret").unwrap();
+        remove(dir, "restore.log").unwrap();
+        assert!(!path.join("restore.log").is_symlink());
         assert_eq!(last_errors(dir, "secret").as_deref(), Some("secret"));
+        remove(dir, "restore.log").unwrap();
+        remove(dir, "secret").unwrap();
+        assert_eq!(last_errors(dir, "secret"), None);
         std::fs::remove_dir_all(path).unwrap();
     }
 }

@@ -71,9 +71,9 @@ fn make(root: &Path, id: &str, options: &RestoreOptions) -> Result<Made, Runtime
     let terminal = plan.process.as_ref().is_some_and(|process| process.terminal);
     create::check_terminal(terminal, options.console_socket.is_some(), opening)?;
     images::check_images(&options.criu.image_path)?;
-    let work = Work::open(&options.criu, RESTORE_LOG)?;
     let program = Program::find()?;
     check_version(options, &plan, &program)?;
+    let work = Work::open(&options.criu, RESTORE_LOG)?;
     let dir = ContainerDir::claim(root, id)?;
     let mut undo = Undo::new(&dir);
     let from = From { dir: &dir, plan: &plan, config: &config, layers: &layers, options, program: &program };

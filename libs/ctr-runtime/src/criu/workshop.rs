@@ -35,7 +35,7 @@ impl Work {
             }
         };
         let work = Self { images, work };
-        log::remove_link(work.dir(), log).map_err(RuntimeError::io("make the log in", work.path()))?;
+        log::remove(work.dir(), log).map_err(RuntimeError::io("make the log in", work.path()))?;
         Ok(work)
     }
 
