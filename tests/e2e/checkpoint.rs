@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -223,6 +224,22 @@ fn the_reason_is_not_that_of_an_earlier_failure() {
     let what = "s.send(bytes.fromhex('080a100152040803100f')) if r == b'\\x08\\x0a' else sys.exit('of today')";
     let failed = with_criu(&scene, what).run().fails(1, &["of today"]);
     assert!(!failed.stderr.contains("of yesterday"), "{}", failed.stderr);
+    scene.delete();
+}
+
+#[test]
+fn the_mount_of_a_notify_socket_is_among_those_from_outside() {
+    need!(Need::Root, Need::Busybox, Need::Program("python3"));
+    let scene = Scene::new("exec sleep 1000");
+    let manager = scene.world.dir().join("manager");
+    let _manager = UnixDatagram::bind(&manager).unwrap();
+    scene.make(&["create"]).env("NOTIFY_SOCKET", &manager).detaches().run().success();
+    scene.runtime(&["start", &scene.id]).run().success();
+    let what = "s.send(bytes.fromhex('080a100152040803100f')) if r == b'\\x08\\x0a' else sys.exit(
+        'as it should' if b'/run/notify' in r else 'missing')";
+    with_criu(&scene, what).run().fails(1, &["as it should"]);
+    let external = fs::read_to_string(scene.world.dir().join("images/external.json")).unwrap();
+    assert!(external.contains(r#""mnt[/run/notify]":"notify""#), "{external}");
     scene.delete();
 }
 

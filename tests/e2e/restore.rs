@@ -3,6 +3,7 @@
 //! namespaces.
 
 use std::fs;
+use std::os::unix::net::UnixDatagram;
 
 use ctr_tests::need::cannot;
 use ctr_tests::pty::Terminal;
@@ -137,6 +138,26 @@ fn bind_mounts_are_made_again_with_their_mount_points() {
     container.restore(&[]);
     let names = container.exec("cat /test/name /test/for/nested/name /real/conf/name /test/file");
     assert_eq!(names, "outerinnerlinkedinner");
+    container.scene.delete();
+}
+
+#[test]
+fn a_notify_socket_has_its_place_again() {
+    need_criu!();
+    let container = Checkpointed::make("touch /ready; exec sleep 1000", plain);
+    let manager = container.path("manager");
+    let _manager = UnixDatagram::bind(&manager).unwrap();
+    let create = container.apart(container.scene.make(&["create"]).env("NOTIFY_SOCKET", &manager));
+    create.run().success();
+    container.scene.runtime(&["start", &container.scene.id]).timeout(LONG).run().success();
+    container.wait_for("test -e /ready");
+    // Of a restored one, too.
+    for _ in 0..2 {
+        container.checkpoint(&[]).success();
+        container.restore(&[]);
+        fs::write(container.scene.dir().join("notify/there"), "").unwrap();
+        container.exec("test -e /run/notify/there");
+    }
     container.scene.delete();
 }
 

@@ -272,7 +272,12 @@ impl Container {
 
     /// The plan of the container, made anew from the config that it was created with.
     pub(crate) fn plan(&self) -> Result<Plan, RuntimeError> {
-        Plan::new(&self.state.id, &self.state.bundle, &self.config()?, Caller::this(self.state.cgroup_manager))
+        self.plan_of(&self.config()?)
+    }
+
+    /// The same with another config.
+    pub(crate) fn plan_of(&self, spec: &Spec) -> Result<Plan, RuntimeError> {
+        Plan::new(&self.state.id, &self.state.bundle, spec, Caller::this(self.state.cgroup_manager))
     }
 
     pub(crate) fn require(&self, action: &'static str, wanted: &[TaskStatus]) -> Result<(), RuntimeError> {

@@ -41,8 +41,7 @@ pub(crate) struct Notify {
 impl Notify {
     /// Makes the directory that is mounted in a new container, and the socket unless `start` will.
     pub(crate) fn make(state: &Path, manager: &OsStr, opening: Opening) -> Result<Option<Self>, RuntimeError> {
-        let path = state.join(DIRECTORY);
-        DirBuilder::new().mode(0o755).create(&path).map_err(RuntimeError::io("make", &path))?;
+        make_directory(state)?;
         match opening {
             Opening::Later => Ok(None),
             Opening::Detached | Opening::Foreground => Self::bind(state, manager),
@@ -51,10 +50,10 @@ impl Notify {
 
     /// Binds the container's socket. `None`: it was made without a place for one.
     pub(crate) fn bind(state: &Path, manager: &OsStr) -> Result<Option<Self>, RuntimeError> {
-        let directory = state.join(DIRECTORY);
-        if !directory.is_dir() {
+        if !has_directory(state) {
             return Ok(None);
         }
+        let directory = state.join(DIRECTORY);
         let manager = connect(manager).map_err(RuntimeError::io("connect to the notify socket", Path::new(manager)))?;
         let bound = bind(&directory).map_err(RuntimeError::io("make a socket in", &directory))?;
         Ok(Some(Self { socket: bound, manager }))
@@ -107,6 +106,17 @@ impl Notify {
             }
         }
     }
+}
+
+/// Makes the directory of a container's socket.
+pub(crate) fn make_directory(state: &Path) -> Result<(), RuntimeError> {
+    let path = state.join(DIRECTORY);
+    DirBuilder::new().mode(0o755).create(&path).map_err(RuntimeError::io("make", &path))
+}
+
+/// Whether a container was made with one.
+pub(crate) fn has_directory(state: &Path) -> bool {
+    state.join(DIRECTORY).is_dir()
 }
 
 fn wait(fds: &mut [PollFd<'_>], timeout: PollTimeout) -> nix::Result<()> {

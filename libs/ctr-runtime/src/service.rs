@@ -33,6 +33,11 @@ impl Service {
         }
     }
 
+    /// What was given for a container that has, or has not, a place for its socket: whoever listened for that.
+    pub(crate) fn of_container(notifies: bool) -> Self {
+        Self { notify: notifies.then(OsString::new), ..Self::default() }
+    }
+
     /// Adds what of it the container gets to its config. `state` is the container's directory.
     pub(crate) fn amend(&self, spec: &mut Spec, state: &Path) {
         let mut env = Vec::new();

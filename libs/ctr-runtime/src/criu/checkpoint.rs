@@ -13,8 +13,8 @@ use super::request::{self, DUMP_LOG};
 use super::service::{Program, Setting};
 use super::workshop::{Work, Yard};
 use super::{images, observe};
-use crate::RuntimeError;
 use crate::container::Container;
+use crate::{RuntimeError, Service, notify};
 
 const ACTION: &str = "checkpoint the container";
 
@@ -55,9 +55,14 @@ impl Container {
         work: &Work,
         mut status: Option<File>,
     ) -> Result<(), RuntimeError> {
-        let plan = self.plan()?;
+        let state_dir = self.dir().path();
+        let notifies = notify::has_directory(state_dir);
+        let mut spec = self.config()?;
+        Service::of_container(notifies).amend(&mut spec, state_dir);
+        let plan = self.plan_of(&spec)?;
         request::check(&plan)?;
-        let (mut running, descriptors) = observe::observe(self, &plan)?;
+        let (mut running, mut descriptors) = observe::observe(self, &plan)?;
+        descriptors.notifies = notifies;
         let on_v2 = self.cgroup().v2_path().is_some() && running.freezer.as_deref() == self.cgroup().v2_path();
         if on_v2 && !program.is(FREEZES_V2) {
             running.freezer = None;

@@ -4,7 +4,7 @@
 //!
 //! `descriptors.json` beside the images is runc's and crun's: what descriptors 0 to 2 led to, of which the
 //! pipes are replaced by those of the restore. `external.json` is ours: files that criu takes for external, and
-//! the descriptor that replaces each.
+//! the descriptor that replaces each; and the mount of the notify socket, which no config has.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -20,6 +20,8 @@ use crate::RuntimeError;
 
 const DESCRIPTORS: &str = "descriptors.json";
 const EXTERNAL: &str = "external.json";
+/// In that, criu's name of the mount of the notify socket.
+const NOTIFY: &str = "mnt[/run/notify]";
 /// Three names of pipes or paths, and some more.
 const MAX_SIZE: u64 = 64 << 10;
 /// The first three descriptors.
@@ -33,6 +35,8 @@ pub(super) enum Replacement {
     Stream(u8),
     /// The null device.
     Null,
+    /// The directory of the container's own notify socket.
+    Notify,
 }
 
 /// Where a container's open files lead that are outside.
@@ -42,6 +46,8 @@ pub(super) struct Descriptors {
     pub(super) targets: Vec<String>,
     /// criu's names of files outside.
     pub(super) external: BTreeMap<String, Replacement>,
+    /// It has a mount for a notify socket.
+    pub(super) notifies: bool,
 }
 
 impl Descriptors {
@@ -71,7 +77,9 @@ impl Descriptors {
     /// Writes them to the directory of the images.
     pub(super) fn write(&self, images: BorrowedFd<'_>) -> Result<(), RuntimeError> {
         write(images, DESCRIPTORS, &self.targets)?;
-        write(images, EXTERNAL, &self.external)
+        let mut external = self.external.clone();
+        external.extend(self.notifies.then(|| (NOTIFY.to_owned(), Replacement::Notify)));
+        write(images, EXTERNAL, &external)
     }
 
     /// Reads them. Checkpoints of other runtimes have no files outside.
@@ -80,7 +88,9 @@ impl Descriptors {
             let missing = io::Error::from(io::ErrorKind::NotFound);
             RuntimeError::io("read the checkpoint's", DESCRIPTORS.as_ref())(missing)
         })?;
-        Ok(Self { targets, external: read(images, EXTERNAL)?.unwrap_or_default() })
+        let mut external: BTreeMap<_, _> = read(images, EXTERNAL)?.unwrap_or_default();
+        let notifies = external.remove(NOTIFY) == Some(Replacement::Notify);
+        Ok(Self { targets, external, notifies })
     }
 
     /// What criu finds under which number; `null` is an open null device.
@@ -92,6 +102,7 @@ impl Descriptors {
             Replacement::Stream(fd) if usize::from(*fd) >= STREAMS => None,
             Replacement::Stream(fd) => Some((name.clone(), RawFd::from(*fd))),
             Replacement::Null => Some((name.clone(), null)),
+            Replacement::Notify => None,
         });
         pipes.chain(files).collect()
     }
@@ -263,6 +274,7 @@ mod tests {
         let descriptors = Descriptors {
             targets: vec!["/dev/null".into(), "pipe:[1]".into(), String::new()],
             external: BTreeMap::from([("file[1:2]".into(), Replacement::Stream(1))]),
+            notifies: true,
         };
         descriptors.write(images.as_fd()).unwrap();
         assert_eq!(Descriptors::read(images.as_fd()).unwrap(), descriptors);

@@ -27,7 +27,7 @@ use crate::run::Attendance;
 use crate::spec::Config;
 use crate::state::{ContainerDir, State, start_time};
 use crate::undo::Undo;
-use crate::{RuntimeError, hooks, idmap, pid_file};
+use crate::{RuntimeError, Service, hooks, idmap, notify, pid_file};
 
 const ACTION: &str = "restore the container";
 
@@ -60,9 +60,14 @@ pub fn restore(
 }
 
 fn make(root: &Path, id: &str, options: &RestoreOptions) -> Result<Made, RuntimeError> {
+    images::check_images(&options.criu.image_path)?;
+    let program = Program::find()?;
+    let work = Work::open(&options.criu, RESTORE_LOG)?;
+    let descriptors = Descriptors::read(work.images())?;
     let as_new = CreateOptions {
         bundle: options.bundle.clone(),
         cgroup_manager: options.cgroup_manager,
+        service: Service::of_container(descriptors.notifies),
         ..CreateOptions::default()
     };
     let Planned { config, plan, layers } = create::plan(id, &as_new, &root.join(id))?;
@@ -70,13 +75,18 @@ fn make(root: &Path, id: &str, options: &RestoreOptions) -> Result<Made, Runtime
     let opening = if options.detach { Opening::Detached } else { Opening::Foreground };
     let terminal = plan.process.as_ref().is_some_and(|process| process.terminal);
     create::check_terminal(terminal, options.console_socket.is_some(), opening)?;
-    images::check_images(&options.criu.image_path)?;
-    let program = Program::find()?;
     check_version(options, &plan, &program)?;
-    let work = Work::open(&options.criu, RESTORE_LOG)?;
     let dir = ContainerDir::claim(root, id)?;
     let mut undo = Undo::new(&dir);
-    let from = From { dir: &dir, plan: &plan, config: &config, layers: &layers, options, program: &program };
+    let from = From {
+        dir: &dir,
+        plan: &plan,
+        config: &config,
+        layers: &layers,
+        descriptors: &descriptors,
+        options,
+        program: &program,
+    };
     let terminal = from.restore(&work, &mut undo).map_err(|error| work.explain(error, RESTORE_LOG))?;
     let (child, state) = undo.keep();
     for warning in config.warnings {
@@ -105,6 +115,7 @@ struct From<'a> {
     plan: &'a Plan,
     config: &'a Config,
     layers: &'a [Mount],
+    descriptors: &'a Descriptors,
     options: &'a RestoreOptions,
     program: &'a Program,
 }
@@ -120,6 +131,9 @@ impl From<'_> {
         let copy = dir.config();
         fs::write(&copy, &self.config.bytes).map_err(RuntimeError::io("write", &copy))?;
         let console_socket = options.console_socket.as_deref().map(create::connect).transpose()?;
+        if self.descriptors.notifies {
+            notify::make_directory(dir.path())?;
+        }
         let tree = self.make_root()?;
         let yard = Yard::create(dir)?;
         let place = yard.root();
@@ -128,7 +142,7 @@ impl From<'_> {
         let namespaces = open_namespaces(plan)?;
         let null = File::options().read(true).write(true).open("/dev/null");
         let null = null.map_err(RuntimeError::io("open", Path::new("/dev/null")))?;
-        let mut inherit = Descriptors::read(work.images())?.inherited(null.as_raw_fd());
+        let mut inherit = self.descriptors.inherited(null.as_raw_fd());
         inherit.extend(namespaces.iter().map(|(key, file)| ((*key).to_owned(), file.as_raw_fd())));
         let join = state.cgroup.join_fds()?;
         let setting = Setting {
