@@ -7,7 +7,7 @@ use std::process::Command;
 
 use ctr_cli::{Context, Error};
 use ctr_record::{Classify, ErrorKind};
-use ctr_runtime::{Container, RuntimeError};
+use ctr_runtime::{Container, Owners, RuntimeError};
 use serde_json::{Value, json};
 
 use crate::args::{List, Ps};
@@ -40,15 +40,16 @@ pub(crate) fn list(root: &Path, named: bool, args: &List) -> Result<(), Error> {
     if args.quiet {
         return print(&containers.iter().map(|container| container.state().id.clone() + "\n").collect::<String>());
     }
+    let mut owners = Owners::default();
     if args.format == "json" {
-        let states: Vec<Value> = containers.iter().map(Container::to_json).collect();
+        let states: Vec<Value> = containers.iter().map(|container| container.to_json(&mut owners)).collect();
         // As runc, which prints a nil slice.
         let value = if states.is_empty() { Value::Null } else { json!(states) };
         return print(&(value.to_string() + "\n"));
     }
     let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned)];
     for container in &containers {
-        let state = container.to_json();
+        let state = container.to_json(&mut owners);
         let text = |member: &str| match &state[member] {
             Value::String(text) => text.clone(),
             other => other.to_string(),

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use ctr_cli::{Context, Error};
 use ctr_runtime::cgroup::Manager;
 use ctr_runtime::timing::{self, Stage};
-use ctr_runtime::{Container, CreateOptions, RunOptions, RuntimeError, Service};
+use ctr_runtime::{Container, CreateOptions, Owners, RunOptions, RuntimeError, Service};
 use ctr_store::sched::Inherited;
 use ctr_sys::pattern::Pattern;
 
@@ -48,7 +48,7 @@ fn dispatch(global: &Global, command: &Command) -> Result<ExitCode, Error> {
             open(&args.id)?.start_for(&Service::of_this_process())?;
             timing::mark(Stage::Gate);
         }
-        Command::State(args) => output::print_json(&open(&args.id)?.to_json())?,
+        Command::State(args) => output::print_json(&open(&args.id)?.to_json(&mut Owners::default()))?,
         Command::Kill(args) => {
             // 0 only asks whether it runs, as of kill(2).
             let number = if args.signal == "0" { Some(0) } else { ctr_sys::process::parse_signal(&args.signal) };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A container that exists, and what can be done to it.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -19,6 +20,17 @@ use crate::notify::Notify;
 use crate::plan::{Caller, Plan};
 use crate::state::{self, ContainerDir, State};
 use crate::{RuntimeError, Service, gate, hooks, spec};
+
+/// The names of those who run containers, each looked up once.
+#[derive(Debug, Default)]
+pub struct Owners(BTreeMap<u32, String>);
+
+impl Owners {
+    fn name(&mut self, uid: u32) -> &str {
+        let look_up = || nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|user| user.name);
+        self.0.entry(uid).or_insert_with(|| look_up().unwrap_or_else(|| format!("#{uid}")))
+    }
+}
 
 /// A container of a state root.
 #[derive(Debug)]
@@ -80,7 +92,7 @@ impl Container {
     }
 
     /// The state as `state` prints it, which has members that runc's has beyond the specification's.
-    pub fn to_json(&self) -> Value {
+    pub fn to_json(&self, owners: &mut Owners) -> Value {
         let status = self.status();
         let mut object = self.state.to_oci(status.as_str());
         if matches!(status, TaskStatus::Stopped | TaskStatus::Creating) {
@@ -88,11 +100,10 @@ impl Container {
         }
         object["rootfs"] = self.state.rootfs.display().to_string().into();
         object["created"] = self.state.created.to_string().into();
-        let owner = nix::unistd::User::from_uid(self.state.owner.into()).ok().flatten();
         if let Some(unit) = self.cgroup().unit() {
             object["systemd-scope"] = unit.name.as_str().into(); // as crun has it
         }
-        object["owner"] = owner.map_or_else(|| format!("#{}", self.state.owner), |user| user.name).into();
+        object["owner"] = owners.name(self.state.owner).into();
         object
     }
 

@@ -59,7 +59,7 @@ mod undo;
 mod update;
 mod user_namespace;
 
-pub use container::{Container, remove_leftovers};
+pub use container::{Container, Owners, remove_leftovers};
 pub use create::CreateOptions;
 pub use criu::{
     CgroupsMode, CheckpointOptions, CriuOptions, EmptyNamespace, LsmProfile, NetworkLock, PageServer, RestoreOptions,

@@ -30,6 +30,8 @@ use crate::intel_rdt::RdtGroup;
 use crate::plan::Hooks;
 use crate::{RuntimeError, proc_stat};
 
+/// The largest state.json: it holds the annotations of a config, and those are no larger.
+const LARGEST: u64 = 16 << 20;
 const CGROUP: &str = "cgroup";
 const PROCESS: &str = "process";
 
@@ -205,7 +207,7 @@ impl ContainerDir {
     pub(crate) fn load(&self) -> Result<State, RuntimeError> {
         let path = self.path.join("state.json");
         let mut bytes = Vec::with_capacity(4 << 10);
-        match File::open(&path).and_then(|mut file| file.read_to_end(&mut bytes)) {
+        match File::open(&path).and_then(|file| file.take(LARGEST).read_to_end(&mut bytes)) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(RuntimeError::NotFound(self.id.clone()));
