@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgMatches, FromArgMatches, Parser, Subcommand};
 use ctr_cli::StateArgs;
 use ctr_runtime::cgroup::Manager;
 
@@ -87,47 +87,70 @@ pub(crate) struct Pipeline {
     pub(crate) rm: bool,
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    /// Create a container; start runs its program
-    Create(Create),
-    /// Run the program of a created container
-    Start(Id),
-    /// Print a container's state as JSON
-    State(Id),
-    /// Send a signal to a container's first process
-    Kill(Kill),
-    /// Delete a container that does not run
-    Delete(Delete),
-    /// Create a container and run its program
-    Run(Run),
-    /// Execute another process in a container
-    Exec(Exec),
-    /// List the containers
-    List(List),
-    /// List a container's processes
-    Ps(Ps),
-    /// Freeze a container's processes
-    Pause(Id),
-    /// Thaw a container's processes
-    Resume(Id),
-    /// Change a container's limits
-    Update(Update),
-    /// Print what a container uses, and when it runs out of memory, as lines of JSON
-    Events(Events),
-    /// Give a running container mounts, or take them away
-    Mounts(Mounts),
-    /// Write a container to images, and end it
-    Checkpoint(Checkpoint),
-    /// Make a container of the images of a checkpoint
-    Restore(Restore),
-    /// Write a config.json to begin with
-    Spec(Spec),
-    /// Print what this runtime can do as JSON
-    Features,
-    /// Print what create would do as JSON, and do nothing
-    Plan(Plan),
+// The options of a command are set out only when it is the one that was given: those of all the others
+// would take longer than everything else before a start.
+macro_rules! commands {
+    ($($name:ident($args:ty): $word:literal, $about:literal;)+) => {
+        #[derive(Debug)]
+        pub(crate) enum Command {
+            $(#[doc = $about] $name($args),)+
+        }
+
+        impl Subcommand for Command {
+            fn augment_subcommands(program: clap::Command) -> clap::Command {
+                program$(.subcommand(clap::Command::new($word).about($about).defer(
+                    |command| <$args as clap::Args>::augment_args(command).about($about),
+                )))+
+            }
+
+            fn augment_subcommands_for_update(program: clap::Command) -> clap::Command {
+                Self::augment_subcommands(program)
+            }
+
+            fn has_subcommand(name: &str) -> bool {
+                matches!(name, $($word)|+)
+            }
+        }
+
+        impl FromArgMatches for Command {
+            fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+                match matches.subcommand() {
+                    $(Some(($word, given)) => <$args>::from_arg_matches(given).map(Self::$name),)+
+                    _ => Err(clap::Error::new(clap::error::ErrorKind::MissingSubcommand)),
+                }
+            }
+
+            fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+                Self::from_arg_matches(matches).map(|command| *self = command)
+            }
+        }
+    };
 }
+
+commands! {
+    Create(Create): "create", "Create a container; start runs its program";
+    Start(Id): "start", "Run the program of a created container";
+    State(Id): "state", "Print a container's state as JSON";
+    Kill(Kill): "kill", "Send a signal to a container's first process";
+    Delete(Delete): "delete", "Delete a container that does not run";
+    Run(Run): "run", "Create a container and run its program";
+    Exec(Exec): "exec", "Execute another process in a container";
+    List(List): "list", "List the containers";
+    Ps(Ps): "ps", "List a container's processes";
+    Pause(Id): "pause", "Freeze a container's processes";
+    Resume(Id): "resume", "Thaw a container's processes";
+    Update(Update): "update", "Change a container's limits";
+    Events(Events): "events", "Print what a container uses, and when it runs out of memory, as lines of JSON";
+    Mounts(Mounts): "mounts", "Give a running container mounts, or take them away";
+    Checkpoint(Checkpoint): "checkpoint", "Write a container to images, and end it";
+    Restore(Restore): "restore", "Make a container of the images of a checkpoint";
+    Spec(Spec): "spec", "Write a config.json to begin with";
+    Features(Features): "features", "Print what this runtime can do as JSON";
+    Plan(Plan): "plan", "Print what create would do as JSON, and do nothing";
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Features {}
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Id {

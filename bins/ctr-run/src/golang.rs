@@ -39,7 +39,8 @@ pub(crate) fn command_of(words: &[OsString]) -> Option<String> {
 /// Writes what Go's packages take the way that is usual elsewhere. What belongs to the container is not
 /// touched: what follows `--`, and what follows the id given to a command that hands words on.
 fn adapt(words: Vec<OsString>) -> Result<Vec<OsString>, Error> {
-    let program = Args::command();
+    let mut program = Args::command();
+    program.build();
     let mut command = &program;
     let mut result = Vec::with_capacity(words.len());
     let mut words = words.into_iter();

@@ -76,7 +76,7 @@ fn dispatch(global: &Global, command: &Command) -> Result<ExitCode, Error> {
                 CreateOptions { bundle, config, cgroup_manager: global.manager(), ..CreateOptions::default() };
             output::print_json(&ctr_runtime::preview(&plan.id, &options)?)?;
         }
-        Command::Features => output::print_json(&features::features())?,
+        Command::Features(_) => output::print_json(&features::features())?,
     }
     Ok(ExitCode::SUCCESS)
 }
