@@ -25,7 +25,7 @@ use crate::cgroup_mount::CgroupMount;
 use crate::container::Container;
 use crate::init::become_root_of_user_namespace;
 use crate::mount_source::Source;
-use crate::mounting::{Mounter, settle};
+use crate::mounting::{Mounter, complete, settle};
 use crate::plan::{MountContext, MountKind, MountPlan, Plan};
 use crate::report::{Channel, InitFailure, Message, Step, StepResult};
 use crate::{RuntimeError, fate, mount_source, rootfs, spawn, spec};
@@ -44,7 +44,7 @@ pub fn add_mounts(container: &Container, file: &Path) -> Result<(), RuntimeError
     let keep: Vec<RawFd> = sources.iter().flatten().filter_map(Source::descriptor).collect();
     let in_user_namespace = plan.namespaces.is_private(libc::CLONE_NEWUSER);
     perform(&container, &plan, keep, |root, own_fds| {
-        let mounter = Mounter { root, cgroups: &cgroups, in_user_namespace };
+        let mounter = Mounter { root, cgroups: &cgroups, in_user_namespace, parent: None };
         let mut made = Vec::new();
         let mut sources = sources.into_iter();
         let mut make_all = || {
@@ -53,7 +53,7 @@ pub fn add_mounts(container: &Container, file: &Path) -> Result<(), RuntimeError
                 made.push(mounted);
                 let mounted = made.last().expect("pushed above");
                 settle(planned, mounted.as_fd())?;
-                mounter.complete(planned, mounted)?;
+                complete(planned, mounted)?;
             }
             Ok(())
         };

@@ -65,8 +65,10 @@ pub(crate) fn make(ids: &UserPlan) -> Result<OwnedFd, RuntimeError> {
     let how = Clone3 { flags: libc::CLONE_NEWUSER as u64, cgroup: None };
     // The process ends when the pipe is closed, be it because this one was killed.
     let wait = || {
-        let _ = close_inherited(libc::STDERR_FILENO + 1, &mut [reader.as_raw_fd()]);
-        let _ = File::from(reader).read(&mut [0]);
+        // With its own copy of the other end it would wait for good.
+        if close_inherited(libc::STDERR_FILENO + 1, &mut [reader.as_raw_fd()]).is_ok() {
+            let _ = File::from(reader).read(&mut [0]);
+        }
         0
     };
     let child = spawn(how, wait).map_err(failed)?;

@@ -16,7 +16,7 @@ use crate::gate::Gate;
 use crate::hooks::{self, Outputs, Setting};
 use crate::launch::Launch;
 use crate::mount_source::Source;
-use crate::mounting::{Mounter, settle};
+use crate::mounting::{Mounter, complete, settle};
 use crate::plan::{Plan, words};
 use crate::report::{Channel, InitFailure, Message, Step, StepResult};
 use crate::rootfs::{self, Prepared};
@@ -174,7 +174,8 @@ impl Init<'_> {
         let root = Root(fd.as_fd());
         let in_user_namespace = self.plan.namespaces.is_private(libc::CLONE_NEWUSER);
         let cgroups = std::mem::take(&mut self.prepared.cgroups);
-        let mounter = Mounter { root, cgroups: &cgroups, in_user_namespace };
+        let parent = Some(&self.channel);
+        let mounter = Mounter { root, cgroups: &cgroups, in_user_namespace, parent };
         let mut incomplete = Vec::new();
         let mut sources = std::mem::take(&mut self.prepared.sources).into_iter();
         for planned in &self.plan.mounts {
@@ -195,7 +196,7 @@ impl Init<'_> {
             self.launch.use_terminal(console.slave);
         }
         for (planned, mounted) in &incomplete {
-            mounter.complete(planned, mounted)?;
+            complete(planned, mounted)?;
         }
         Ok(fd)
     }

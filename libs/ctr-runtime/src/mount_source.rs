@@ -64,7 +64,7 @@ fn prepare_one(
     planned: &MountPlan,
     namespaces: &mut UserNamespaces,
 ) -> Result<Option<Source>, RuntimeError> {
-    if planned.source_inside.is_some() && planned.idmap.is_none() {
+    if planned.source_inside.is_some() {
         // It is what is mounted there by then.
         return Ok(None);
     }

@@ -19,7 +19,7 @@ use crate::cgroup_mount::{self, CgroupMount};
 use crate::copy_up;
 use crate::mount_source::{self, Source};
 use crate::plan::{Change, MountKind, MountPlan};
-use crate::report::{InitFailure, Step, StepResult};
+use crate::report::{Channel, InitFailure, Step, StepResult};
 
 /// Makes mounts in a container.
 #[derive(Clone, Copy, Debug)]
@@ -30,12 +30,17 @@ pub(crate) struct Mounter<'a> {
     pub(crate) cgroups: &'a [CgroupMount],
     /// Whether a user namespace other than the sources' own limits what may be changed of them.
     pub(crate) in_user_namespace: bool,
+    /// Who maps the ids of what is found in the container's root only.
+    pub(crate) parent: Option<&'a Channel>,
 }
 
 impl Mounter<'_> {
     /// Makes a mount, of what the parent has prepared of it if that is anything. Returns the mount, unless
-    /// it was to be a symlink; what is left to do is to [`settle`] and to complete it.
+    /// it was to be a symlink; what is left to do is to [`settle`] and to [`complete`] it.
     pub(crate) fn mount(&self, planned: &MountPlan, prepared: Option<Source>) -> StepResult<Option<OwnedFd>> {
+        if let (None, Some(inside)) = (&prepared, &planned.source_inside) {
+            return self.bind_from_inside(planned, inside).map(Some);
+        }
         match (prepared, &planned.kind) {
             (Some(Source::Symlink(target)), _) => self.make_symlink(planned, &target).map(|()| None),
             (Some(Source::Tree(tree)), MountKind::Bind { .. }) => self.bind(planned, tree).map(Some),
@@ -43,20 +48,10 @@ impl Mounter<'_> {
                 let why = "an idmapped mount cannot be made in a mount namespace that is joined";
                 Err(InitFailure::finding(format!("{}: {why}", failed_at(planned))))
             }
-            (None, MountKind::Bind { source, recursive }) if planned.source_inside.is_some() => {
-                let failed = || format!("bind {} to /{}", source.display(), planned.destination.display());
-                let inside = planned.source_inside.as_deref().unwrap_or(source);
-                let found = self.root.open(inside, OFlag::O_PATH).step_with(failed)?;
-                let tree = mount::clone_tree(found.as_fd(), Path::new(""), *recursive).step_with(failed)?;
-                self.bind(planned, tree).map(Some)
-            }
-            (None, MountKind::Bind { source, .. }) => {
-                let failed = || format!("bind {} to /{}", source.display(), planned.destination.display());
-                match mount_source::open(planned).step_with(failed)? {
-                    Source::Symlink(target) => self.make_symlink(planned, &target).map(|()| None),
-                    Source::Tree(tree) => self.bind(planned, tree).map(Some),
-                }
-            }
+            (None, MountKind::Bind { .. }) => match mount_source::open(planned).step_with(|| failed_at(planned))? {
+                Source::Symlink(target) => self.make_symlink(planned, &target).map(|()| None),
+                Source::Tree(tree) => self.bind(planned, tree).map(Some),
+            },
             (_, MountKind::Cgroup) => cgroup_mount::mount_cgroups(self, planned).map(Some),
             (Some(Source::Tree(tree)), MountKind::New { .. }) if planned.kind.is_new("tmpfs") => {
                 self.mount_tmpfs(planned, Some(tree)).map(Some)
@@ -70,13 +65,19 @@ impl Mounter<'_> {
         }
     }
 
-    /// Makes a mount read-only that had to be writable until all is in it: nodes in /dev, mount points in a
-    /// tmpfs.
-    pub(crate) fn complete(&self, planned: &MountPlan, mounted: &OwnedFd) -> StepResult<()> {
-        match planned.is_read_only_at_last() {
-            true => mount::make_read_only(mounted).step_with(|| failed_at(planned)),
-            false => Ok(()),
+    fn bind_from_inside(&self, planned: &MountPlan, inside: &Path) -> StepResult<OwnedFd> {
+        let failed = || failed_at(planned);
+        let recursive = matches!(planned.kind, MountKind::Bind { recursive: true, .. });
+        let found = self.root.open(inside, OFlag::O_PATH).step_with(failed)?;
+        let tree = mount::clone_tree(found.as_fd(), Path::new(""), recursive).step_with(failed)?;
+        if planned.idmap.is_some() {
+            let mapped = self.parent.map_or(Ok(false), |parent| parent.map_ids(&tree)).step_with(failed)?;
+            if !mapped {
+                let why = "what is mounted in the container is idmapped only while the container is made";
+                return Err(InitFailure::finding(format!("{}: {why}", failed())));
+            }
         }
+        self.bind(planned, tree)
     }
 
     fn bind(&self, planned: &MountPlan, tree: OwnedFd) -> StepResult<OwnedFd> {
@@ -173,7 +174,7 @@ impl Mounter<'_> {
     }
 
     fn set_bind_attributes(&self, planned: &MountPlan, tree: BorrowedFd<'_>) -> StepResult<()> {
-        let failed = || format!("set the options of /{}", planned.destination.display());
+        let failed = || format!("{}: set its options", failed_at(planned));
         let wanted = planned.options.attributes;
         if !planned.options.names_attributes {
             return Ok(());
@@ -285,6 +286,15 @@ pub(crate) fn settle(planned: &MountPlan, mount: BorrowedFd<'_>) -> StepResult<(
         mount::set_attributes(mount, recursive, change).step_with(|| format!("set the propagation of {}", shown()))?;
     }
     Ok(())
+}
+
+/// Makes a mount read-only that had to be writable until all is in it: nodes in /dev, mount points in a
+/// tmpfs.
+pub(crate) fn complete(planned: &MountPlan, mounted: &OwnedFd) -> StepResult<()> {
+    match planned.is_read_only_at_last() {
+        true => mount::make_read_only(mounted).step_with(|| failed_at(planned)),
+        false => Ok(()),
+    }
 }
 
 fn open_root(mount: BorrowedFd<'_>) -> nix::Result<OwnedFd> {

@@ -99,6 +99,8 @@ pub(crate) enum Message {
     WantsRuntime,
     /// From the child: it may not set its resource limits itself.
     WantsLimits,
+    /// From the child: a detached mount whose ids are to be mapped as the plan has it, in the order of the plan.
+    Unmapped(OwnedFd),
     /// From the child: its seccomp listener.
     Listener(Listener),
     /// From the child: the master of its terminal.
@@ -144,6 +146,7 @@ impl Channel {
             Message::Listener(Listener::Itself(fd)) => {
                 return ctr_sys::socket::send_fd(self.0.as_fd(), b"F", fd.as_fd());
             }
+            Message::Unmapped(fd) => return ctr_sys::socket::send_fd(self.0.as_fd(), b"M", fd.as_fd()),
             Message::Terminal(fd) => return ctr_sys::socket::send_fd(self.0.as_fd(), b"T", fd.as_fd()),
             Message::Socket(fd) => return ctr_sys::socket::send_fd(self.0.as_fd(), b"S", fd.as_fd()),
             Message::Root(fd) => return ctr_sys::socket::send_fd(self.0.as_fd(), b"D", fd.as_fd()),
@@ -179,6 +182,12 @@ impl Channel {
         taken
     }
 
+    /// Has the ids of a detached mount mapped; `false`: there is nobody to do it.
+    pub(crate) fn map_ids(&self, tree: &OwnedFd) -> io::Result<bool> {
+        self.send(&Message::Unmapped(tree.try_clone()?))?;
+        self.await_go()
+    }
+
     // Waits with one plain call.
     fn await_go(&self) -> io::Result<bool> {
         let mut answer = [0];
@@ -210,6 +219,7 @@ impl Channel {
                 Message::Listener(Listener::Number(RawFd::from_ne_bytes(number)))
             }
             (Some((b'F', _)), Some(fd)) => Message::Listener(Listener::Itself(fd)),
+            (Some((b'M', _)), Some(fd)) => Message::Unmapped(fd),
             (Some((b'T', _)), Some(fd)) => Message::Terminal(fd),
             (Some((b'S', _)), Some(fd)) => Message::Socket(fd),
             (Some((b'D', _)), Some(fd)) => Message::Root(fd),

@@ -12,8 +12,9 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::create::Opening;
+use crate::idmap::UserNamespaces;
 use crate::plan::{Plan, Rlimit};
-use crate::report::{Channel, Message, Step};
+use crate::report::{Channel, InitFailure, Message, Step};
 use crate::seccomp::SeccompError;
 use crate::state::State;
 use crate::{RuntimeError, fate, hooks, launch, net_device, rootfs, user_namespace};
@@ -29,6 +30,9 @@ pub(crate) fn serve(
 ) -> Result<Option<OwnedFd>, RuntimeError> {
     let pid = child.pid;
     let mut terminal = None;
+    let inside = plan.mounts.iter().filter(|planned| planned.source_inside.is_some());
+    let mut unmapped = inside.filter_map(|planned| Some((planned, planned.idmap.as_ref()?)));
+    let mut mappings = UserNamespaces::default();
     loop {
         let answer = match channel.receive().map_err(RuntimeError::call("hear from the container's process"))? {
             Some(Message::WantsMappings) => {
@@ -41,6 +45,13 @@ pub(crate) fn serve(
                     }
                     false => Message::Go,
                 }
+            }
+            Some(Message::Unmapped(tree)) => {
+                let next = unmapped.next();
+                let (planned, idmap) =
+                    next.ok_or_else(|| InitFailure::finding("no further mount is to be idmapped"))?;
+                mappings.map(planned, idmap, tree.as_fd())?;
+                Message::Go
             }
             Some(Message::WantsRuntime) => {
                 net_device::move_all(&plan.net_devices, state.pid)?;
