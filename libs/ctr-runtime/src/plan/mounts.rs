@@ -85,6 +85,9 @@ impl MountPlan {
         if !is_bind && (options.copy_symlink || options.source_nofollow || options.destination_nofollow) {
             return Err(refuse("copy-symlink, src-nofollow and dest-nofollow are for bind mounts".into()));
         }
+        if !is_bind && options.remount {
+            return Err(refuse("remount is for bind mounts: what is mounted here is new".into()));
+        }
         let idmap = IdmapPlan::new(mount, &options, context.namespaces).map_err(refuse)?;
         if idmap.is_some() {
             check_idmap(&kind, context.rootless).map_err(refuse)?;
@@ -252,6 +255,9 @@ mod tests {
         assert!(plan(json!({"destination": "/d", "type": "bind", "source": "/x", "options": ["size=1"]})).is_err());
         assert!(plan(json!({"destination": "/d", "type": "bind", "source": "/x", "options": ["sync"]})).is_ok());
         assert!(plan(json!({"destination": "/d", "type": "bind"})).is_err());
+        assert!(plan(json!({"destination": "/d", "source": "/x", "options": ["bind", "remount"]})).is_ok());
+        let refused = plan(json!({"destination": "/d", "type": "tmpfs", "options": ["remount", "ro"]})).unwrap_err();
+        assert!(refused.to_string().contains("remount"), "{refused}");
     }
 
     #[test]

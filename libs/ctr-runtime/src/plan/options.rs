@@ -27,6 +27,9 @@ pub struct MountOptions {
     /// Words that every file system understands about itself: `sync`, `lazytime`. A bind mount has none.
     #[serde(skip)] // data, where they count
     pub superblock: Vec<String>,
+    /// `remount`: no more than a bind mount is anyway, whose attributes are set once it is made.
+    #[serde(skip)]
+    pub remount: bool,
     /// What is left: the file system's own options.
     pub data: Vec<String>,
     /// Copy what the mount covers into it (runc's extension for tmpfs).
@@ -79,7 +82,8 @@ impl MountOptions {
                 self.superblock.push(option.to_owned());
             }
             // What mount(2) takes for them has no effect on a new mount.
-            "silent" | "loud" | "iversion" | "noiversion" | "remount" => self.names_attributes = true,
+            "silent" | "loud" | "iversion" | "noiversion" => self.names_attributes = true,
+            "remount" => self.remount = true,
             _ => self.take_other(option),
         }
     }
@@ -169,7 +173,7 @@ mod tests {
         for option in ["dev", "atime", "async", "silent"] {
             assert!(parse(&["bind", option]).names_attributes, "{option}");
         }
-        assert!(!parse(&["rbind", "rprivate", "rro", "idmap", "defaults"]).names_attributes);
+        assert!(!parse(&["rbind", "rprivate", "rro", "idmap", "defaults", "remount"]).names_attributes);
     }
 
     #[test]
