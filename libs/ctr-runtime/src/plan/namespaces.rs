@@ -86,14 +86,21 @@ impl NamespacePlan {
 fn user(linux: &Linux, plan: &NamespacePlan) -> Result<Option<UserPlan>, RuntimeError> {
     let uids = mappings("linux.uidMappings", linux.uid_mappings().as_deref())?;
     let gids = mappings("linux.gidMappings", linux.gid_mappings().as_deref())?;
-    match (plan.is_new(libc::CLONE_NEWUSER), uids.is_empty() && gids.is_empty()) {
-        (false, false) if !plan.is_private(libc::CLONE_NEWUSER) => {
-            let reason = "user namespace mappings specified, but user namespace isn't enabled in the config";
-            Err(RuntimeError::config("linux.uidMappings", reason))
-        }
-        (false, _) => Ok(None), // a joined namespace has its mappings already
-        (true, true) => Err(RuntimeError::config("linux.uidMappings", "a new user namespace needs mappings")),
-        (true, false) => Ok(Some(UserPlan { uids, gids })),
+    let refuse = |field: &str, reason: &str| Err(RuntimeError::config(format!("linux.{field}"), reason));
+    if !plan.is_new(libc::CLONE_NEWUSER) {
+        // One that is joined has its mappings already.
+        return match plan.is_private(libc::CLONE_NEWUSER) || (uids.is_empty() && gids.is_empty()) {
+            true => Ok(None),
+            false => refuse(
+                "uidMappings",
+                "user namespace mappings specified, but user namespace isn't enabled in the config",
+            ),
+        };
+    }
+    match (uids.is_empty(), gids.is_empty()) {
+        (true, _) => refuse("uidMappings", "a new user namespace needs mappings"),
+        (_, true) => refuse("gidMappings", "a new user namespace needs mappings"),
+        (false, false) => Ok(Some(UserPlan { uids, gids })),
     }
 }
 
@@ -169,6 +176,8 @@ mod tests {
             json!({"namespaces": [{"type": "mount"}, {"type": "user"}]}),
             json!({"namespaces": [{"type": "mount"}, {"type": "user"}],
                    "uidMappings": [{"containerID": 0, "hostID": 4294967295_u32, "size": 2}]}),
+            json!({"namespaces": [{"type": "mount"}, {"type": "user"}],
+                   "uidMappings": [{"containerID": 0, "hostID": 5, "size": 2}]}),
             json!({"namespaces": [{"type": "mount"}],
                    "uidMappings": [{"containerID": 0, "hostID": 5, "size": 2}]}),
             json!({"namespaces": [{"type": "mount"}], "timeOffsets": {"monotonic": {"secs": 1}}}),
