@@ -88,7 +88,7 @@ fn make_node(node: &DevicePlan, dir: &OwnedFd, name: &str, root: Root<'_>) -> St
             };
         }
         // A user namespace may make no devices: the host's node is bound in its place.
-        Err(Errno::EPERM) if node.kind != NodeKind::Fifo => return bind_from_host(node, root),
+        Err(Errno::EPERM) if node.kind != NodeKind::Fifo => return bind_from_host(node, kind, root),
         Err(errno) => return Err(errno).step_with(failed),
     }
     if node.uid != 0 || node.gid != 0 {
@@ -98,11 +98,12 @@ fn make_node(node: &DevicePlan, dir: &OwnedFd, name: &str, root: Root<'_>) -> St
     Ok(())
 }
 
-fn bind_from_host(node: &DevicePlan, root: Root<'_>) -> StepResult<()> {
+fn bind_from_host(node: &DevicePlan, kind: SFlag, root: Root<'_>) -> StepResult<()> {
     let failed = || format!("bind the host's device /{}", node.path.display());
     let host = Path::new("/").join(&node.path);
     let status = nix::sys::stat::stat(&host).step_with(failed)?;
-    if status.st_rdev != makedev(node.major, node.minor) {
+    let host_kind = SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT;
+    if host_kind != kind || status.st_rdev != makedev(node.major, node.minor) {
         return Err(InitFailure::finding(format!("{}: it is another device there", failed())));
     }
     let tree = mount::clone_tree(AT_FDCWD, &host, false).step_with(failed)?;
