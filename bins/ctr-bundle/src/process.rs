@@ -4,6 +4,7 @@
 use ctr_cli::{Context, Error};
 use ctr_record::ErrorKind;
 use ctr_store::read_bounded;
+use ctr_sys::process::RLIMIT_NAMES;
 use serde_json::{Value, json};
 
 use crate::args::Args;
@@ -14,24 +15,6 @@ use crate::spec::list;
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const MAX_ENV_FILE: u64 = 1 << 20;
-const RLIMITS: [&str; 16] = [
-    "AS",
-    "CORE",
-    "CPU",
-    "DATA",
-    "FSIZE",
-    "LOCKS",
-    "MEMLOCK",
-    "MSGQUEUE",
-    "NICE",
-    "NOFILE",
-    "NPROC",
-    "RSS",
-    "RTPRIO",
-    "RTTIME",
-    "SIGPENDING",
-    "STACK",
-];
 
 /// Sets `process.args` by Docker's rules: arguments replace Cmd, a new entrypoint drops it.
 pub(crate) fn set_args(spec: &mut Value, args: &Args, image: &RunConfig) {
@@ -106,7 +89,7 @@ pub(crate) fn set_rlimits(spec: &mut Value, args: &Args) -> Result<(), Error> {
         let (name, limits) = text.split_once('=').ok_or_else(|| invalid("NAME=SOFT[:HARD] is expected"))?;
         let name = name.to_ascii_uppercase();
         let name = name.strip_prefix("RLIMIT_").unwrap_or(&name);
-        if !RLIMITS.contains(&name) {
+        if !RLIMIT_NAMES.contains(&name) {
             return Err(invalid("there is no such limit"));
         }
         let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));

@@ -307,27 +307,29 @@ pub fn set_scheduler(attributes: SchedulerAttributes) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// The names of `RLIMIT_*`, in the order of their numbers.
+pub const RLIMIT_NAMES: [&str; 16] = [
+    "CPU",
+    "FSIZE",
+    "DATA",
+    "STACK",
+    "CORE",
+    "RSS",
+    "NPROC",
+    "NOFILE",
+    "MEMLOCK",
+    "AS",
+    "LOCKS",
+    "SIGPENDING",
+    "MSGQUEUE",
+    "NICE",
+    "RTPRIO",
+    "RTTIME",
+];
+
 /// The name of an `RLIMIT_*`.
 pub fn rlimit_name(resource: u32) -> &'static str {
-    const NAMES: [&str; 16] = [
-        "CPU",
-        "FSIZE",
-        "DATA",
-        "STACK",
-        "CORE",
-        "RSS",
-        "NPROC",
-        "NOFILE",
-        "MEMLOCK",
-        "AS",
-        "LOCKS",
-        "SIGPENDING",
-        "MSGQUEUE",
-        "NICE",
-        "RTPRIO",
-        "RTTIME",
-    ];
-    NAMES.get(resource as usize).copied().unwrap_or("unknown")
+    RLIMIT_NAMES.get(resource as usize).copied().unwrap_or("unknown")
 }
 
 #[cfg(test)]
