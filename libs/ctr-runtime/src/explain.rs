@@ -17,7 +17,7 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{AccessFlags, faccessat};
 
 use crate::launch::variable;
-use crate::report::InitFailure;
+use crate::report::{InitFailure, describe};
 
 /// Not found, as shells have it.
 const NOT_FOUND: u8 = 127;
@@ -154,8 +154,7 @@ fn failure(program: &str, status: u8, why: &str) -> InitFailure {
 }
 
 fn lower(error: &io::Error) -> String {
-    let text = nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(0)).desc();
-    text[..1].to_ascii_lowercase() + &text[1..]
+    describe(error.raw_os_error().unwrap_or(0))
 }
 
 fn c_path(path: &Path) -> CString {

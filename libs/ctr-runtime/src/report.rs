@@ -52,18 +52,19 @@ impl std::fmt::Display for InitFailure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.step)?;
         match self.errno {
-            // In lower case, as Go writes it and as callers look for it.
-            Some(errno) => {
-                let text = Errno::from_raw(errno).desc();
-                let (first, rest) = text.split_at(1);
-                write!(f, ": {}{rest}", first.to_ascii_lowercase())
-            }
+            Some(errno) => write!(f, ": {}", describe(errno)),
             None => Ok(()),
         }
     }
 }
 
 impl std::error::Error for InitFailure {}
+
+/// What an errno means, in lower case, as Go writes it and as callers look for it.
+pub(crate) fn describe(errno: i32) -> String {
+    let text = Errno::from_raw(errno).desc();
+    text[..1].to_ascii_lowercase() + &text[1..]
+}
 
 /// Names the step that a system call belongs to.
 pub(crate) trait Step<T> {

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use ctr_sys::affinity::{CpuSet, MAX_CPUS};
 use ctr_sys::mount;
 use ctr_sys::process::SchedulerAttributes;
-use ctr_sys::seccomp::Flags;
 use ctr_sys::terminal::Size;
 use nix::mount::MsFlags;
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
@@ -15,7 +14,7 @@ use serde_json::json;
 
 use super::{Change, Rlimit, Sysctl, memory};
 use crate::capability::NAMES;
-use crate::seccomp::Filter;
+use crate::seccomp::{Filter, vocabulary};
 
 /// The word for a `CLONE_NEW*`.
 pub(crate) fn namespace(kind: i32) -> &'static str {
@@ -220,17 +219,9 @@ pub(super) fn cpus<S: Serializer>(cpus: &Option<CpuSet>, to: S) -> Result<S::Ok,
 /// What a filter is to the kernel; what it says is the profile's.
 pub(super) fn filter<S: Serializer>(filter: &Option<Filter>, to: S) -> Result<S::Ok, S::Error> {
     let Some(filter) = filter else { return to.serialize_none() };
-    let known = [
-        (Flags::TSYNC, "SECCOMP_FILTER_FLAG_TSYNC"),
-        (Flags::SPEC_ALLOW, "SECCOMP_FILTER_FLAG_SPEC_ALLOW"),
-        (Flags::LOG, "SECCOMP_FILTER_FLAG_LOG"),
-        (Flags::WAIT_KILLABLE_RECV, "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"),
-    ];
-    let flags: Vec<&str> =
-        known.iter().filter(|(flag, _)| filter.flags.contains(*flag)).map(|(_, word)| *word).collect();
     let mut map = to.serialize_map(Some(3))?;
     map.serialize_entry("instructions", &filter.program.len())?;
-    map.serialize_entry("flags", &flags)?;
+    map.serialize_entry("flags", &vocabulary::names(filter.flags))?;
     map.serialize_entry("listener", &filter.notify)?;
     map.end()
 }

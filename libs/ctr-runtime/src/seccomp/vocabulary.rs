@@ -42,10 +42,21 @@ pub const FLAGS: [&str; 4] = [
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
 ];
 
+// Of the first nothing is left to ask the kernel for.
+const KERNEL_FLAGS: [Flags; 4] = [Flags::NONE, Flags::SPEC_ALLOW, Flags::LOG, Flags::WAIT_KILLABLE_RECV];
+
 /// Those of [`FLAGS`] that this kernel takes (`linux.seccomp.supportedFlags`).
 pub fn supported_flags() -> Vec<&'static str> {
-    let kernel = [Flags::NONE, Flags::SPEC_ALLOW, Flags::LOG, Flags::WAIT_KILLABLE_RECV];
-    FLAGS.into_iter().zip(kernel).filter(|(_, flag)| flag.is_available()).map(|(name, _)| name).collect()
+    named(|flag| flag.is_available())
+}
+
+/// Those of [`FLAGS`] that a filter is loaded with.
+pub(crate) fn names(flags: Flags) -> Vec<&'static str> {
+    named(|flag| flag != Flags::NONE && flags.contains(flag))
+}
+
+fn named(wanted: impl Fn(Flags) -> bool) -> Vec<&'static str> {
+    FLAGS.into_iter().zip(KERNEL_FLAGS).filter(|(_, flag)| wanted(*flag)).map(|(name, _)| name).collect()
 }
 
 #[cfg(test)]
