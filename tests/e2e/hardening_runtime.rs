@@ -10,13 +10,10 @@ use ctr_tests::{Layer, Need, Tool, need};
 use serde_json::{Value, json};
 
 use crate::runtime::{Scene, text};
+use crate::runtime_mounts::add_mount;
 
 fn without_mount(config: &mut Value, destination: &str) {
     config["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != destination);
-}
-
-fn add_mount(config: &mut Value, mount: Value) {
-    config["mounts"].as_array_mut().unwrap().push(mount);
 }
 
 // With a program that is /proc/self/exe the kernel runs the runtime itself inside the container, and who

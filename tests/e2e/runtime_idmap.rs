@@ -217,8 +217,15 @@ fn a_runtime_that_is_killed_leaves_no_process_that_holds_a_mapping() {
         all.filter(ours).collect()
     };
     // When it has made the process and is about to write its mappings.
-    let strace = ["strace", "-o", "/dev/null", "--inject=clone3:signal=KILL:when=1"];
-    scene.make(&["run"]).through(&strace).run();
+    let trace = scene.world.dir().join("trace");
+    let run = |injected: &[&str]| {
+        let strace = [&["strace", "-o", text(&trace), "--trace=openat"], injected].concat();
+        scene.make(&["run"]).through(&strace).run();
+        fs::read_to_string(&trace).unwrap()
+    };
+    let number = 1 + run(&[]).lines().position(|line| line.contains("/gid_map")).expect("a mapping is written");
+    let killed = run(&[&format!("--inject=openat:signal=KILL:when={number}")]);
+    assert!(killed.lines().rev().nth(1).is_some_and(|line| line.contains("/gid_map")), "{killed}");
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
     while !pids().is_empty() {
         assert!(std::time::Instant::now() < deadline, "{:?}", pids());
