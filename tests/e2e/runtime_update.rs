@@ -250,12 +250,11 @@ fn a_paused_container_stays_paused_and_a_stopped_one_has_no_limits() {
     let scene = waiting(&json!({}));
     scene.runtime(&["pause", &scene.id]).run().success();
     update(&scene, &["--cpuset-cpus", "0"]).success();
-    let state = scene.runtime(&["state", &scene.id]).run().success().stdout;
-    assert!(state.contains("\"paused\""), "{state}");
+    let state = || scene.runtime(&["state", &scene.id]).run().success().stdout;
+    assert!(state().contains("\"paused\""), "{}", state());
     scene.runtime(&["resume", &scene.id]).run().success();
-    let events = scene.runtime(&["events", "--interval", "1h", &scene.id]).spawn();
     scene.runtime(&["kill", &scene.id, "KILL"]).run().success();
-    events.wait().success();
+    crate::runtime_lifecycle::wait_until("it has ended", || state().contains("\"stopped\""));
     update(&scene, &["--cpuset-cpus", "0"]).fails(1, &["container not running"]);
     scene.delete();
     update(&scene, &["--cpuset-cpus", "0"]).fails(1, &["container does not exist"]);
