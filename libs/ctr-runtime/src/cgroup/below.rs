@@ -76,7 +76,7 @@ impl Cgroup {
         }
         let mut fds = JoinFds::default();
         if let Some(unit) = self.users_unit() {
-            fds.attach = Some(self.attach(unit, below.all.as_deref().unwrap_or(Path::new("")))?);
+            fds.attach = Some(unit.attach(below.all.as_deref().unwrap_or(Path::new("")))?);
             return Ok(fds);
         }
         for (version, path) in self.directories() {

@@ -72,7 +72,7 @@ impl Cgroup {
     pub fn join_fds(&self) -> Result<JoinFds, CgroupError> {
         let mut fds = JoinFds::default();
         if let Some(unit) = self.users_unit() {
-            fds.attach = Some(self.attach(unit, Path::new(""))?);
+            fds.attach = Some(unit.attach(self.inner.as_deref().unwrap_or(Path::new("")))?);
             return Ok(fds);
         }
         for (version, path) in self.directories() {
@@ -91,13 +91,6 @@ impl Cgroup {
     /// The unit, if it is of a user's systemd: a process is moved there by that.
     pub(super) fn users_unit(&self) -> Option<&Unit> {
         self.unit().filter(|unit| unit.user)
-    }
-
-    pub(super) fn attach(&self, unit: &Unit, below: &Path) -> Result<Attach, CgroupError> {
-        let subgroup = unit.subgroup.as_deref().unwrap_or(Path::new(""));
-        // without the slash that joining nothing leaves at the end
-        let inner = self.inner.as_deref().unwrap_or(Path::new(""));
-        Attach::new(unit, &subgroup.join(inner).join(below).components().collect::<PathBuf>())
     }
 
     /// As [`Cgroup::join_fds`], for a further process of a container whose first one is `pid`.

@@ -21,8 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 impl Cgroup {
     /// Removes the cgroup and those that the container made below it, in every hierarchy.
     ///
-    /// Waits up to ten seconds for processes that are on their way out; it kills none. What is gone already
-    /// is no error, and a failure in one hierarchy does not keep the others from being cleared.
+    /// Waits up to ten seconds for processes that are on their way out; it kills none, but systemd does where
+    /// the cgroup is a unit of its. What is gone already is no error, and a failure in one hierarchy does not keep the others from being cleared.
     pub fn delete(&self) -> Result<(), CgroupError> {
         let deadline = Instant::now() + PATIENCE;
         self.stop_unit();

@@ -183,7 +183,8 @@ fn a_thread_joins_by_itself_and_a_process_is_added() {
     let v1 = hierarchies.iter().filter(|hierarchy| hierarchy.version() == Version::V1).count();
     // In v1 a thread can be elsewhere than its process, so that a test can join too. It ends there.
     std::thread::scope(|scope| {
-        scope.spawn(|| {
+        let members = &members;
+        scope.spawn(move || {
             fds.join_self().expect("it can be joined");
             assert_eq!(members(&fs::read_to_string("/proc/thread-self/cgroup").expect("readable")), v1);
         });

@@ -68,7 +68,14 @@ impl Cgroup {
         let holder = Holder::start().map_err(|source| CgroupError::Holder { source })?;
         manager.start(unit, wanted, holder.child.pid)?;
         let first = holder.child.pid;
-        let mut cgroup = Self::of_scope(hierarchies, unit, first).inspect_err(|_| drop(manager.stop(&unit.unit)))?;
+        let mut cgroup = match Self::of_scope(hierarchies, unit, first) {
+            Ok(cgroup) => cgroup,
+            Err(error) => {
+                drop(holder); // for whose end systemd would wait
+                let _ = manager.stop(&unit.unit);
+                return Err(error);
+            }
+        };
         match cgroup.settle(hierarchies, plan, first) {
             Ok(()) => Ok((cgroup, holder)),
             Err(error) => {
