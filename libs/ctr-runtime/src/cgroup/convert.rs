@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From the values of config.json, which are those of cgroup v1, to those of cgroup v2.
 
+use super::CgroupError;
+
 /// `cpu.weight` for CPU shares (2 to 262144, default 1024), on the curve that takes the default to the
 /// default (100) and the ends to the ends (1, 10000).
 pub(super) fn cpu_weight(shares: u64) -> u64 {
@@ -23,18 +25,27 @@ pub(super) fn io_weight(weight: u16) -> u64 {
 
 /// `memory.swap.max` for limits of memory and of memory plus swap; -1 is no limit.
 ///
-/// Nothing to write gives `None`. The error is the rule that the values break.
-pub(super) fn swap_max(memory: Option<i64>, memory_and_swap: Option<i64>) -> Result<Option<i64>, &'static str> {
+/// Nothing to write gives `None`.
+pub(super) fn swap_max(memory: Option<i64>, memory_and_swap: Option<i64>) -> Result<Option<i64>, CgroupError> {
+    let invalid = |both: i64, rule| {
+        Err(CgroupError::Invalid { field: "linux.resources.memory.swap", value: both.to_string(), rule })
+    };
     match (memory, memory_and_swap) {
         // v1 could not limit swap of what has no limit itself
         (Some(-1), None) => Ok(Some(-1)),
         (_, None) => Ok(None),
         (_, Some(-1)) => Ok(Some(-1)),
         (Some(-1), Some(swap)) => Ok(Some(swap)),
-        (None, Some(_)) => Err("a limit of memory plus swap needs a limit of memory beside it"),
-        (Some(memory), Some(both)) if both < memory => Err("it must not be below the limit of memory"),
+        (None, Some(both)) => invalid(both, "a limit of memory plus swap needs a limit of memory beside it"),
+        (Some(memory), Some(both)) if both < memory => invalid(both, "it must not be below the limit of memory"),
         (Some(memory), Some(both)) => Ok(Some(both - memory)),
     }
+}
+
+/// How many processes there may be: 0 is a limit too, but would keep even the first from being born there; with
+/// 1 there is no other beside it.
+pub(super) fn most_pids(limit: i64) -> i64 {
+    if limit == 0 { 1 } else { limit }
 }
 
 /// The number, or `max` for no limit.

@@ -11,6 +11,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Uid, fchownat, mkdir};
 
 use super::control::{open_directory, read_file};
+use super::error::is_denial;
 use super::{Cgroup, CgroupError, CgroupPlan, Hierarchies, controllers};
 
 impl Cgroup {
@@ -55,10 +56,6 @@ impl Cgroup {
             _ => Ok(()),
         }
     }
-}
-
-fn is_denial(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::PermissionDenied
 }
 
 /// Changes the owner of a cgroup and of those of its files that the kernel says belong with it.

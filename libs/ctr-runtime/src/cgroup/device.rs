@@ -121,7 +121,13 @@ impl fmt::Display for Rule {
                 Some(number) => write!(f, "{number}{end}")?,
             }
         }
-        Access::LETTERS.iter().filter(|(bit, _)| self.access.0 & bit != 0).try_for_each(|(_, c)| write!(f, "{c}"))
+        self.access.fmt(f)
+    }
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Self::LETTERS.iter().filter(|(bit, _)| self.0 & bit != 0).try_for_each(|(_, c)| write!(f, "{c}"))
     }
 }
 

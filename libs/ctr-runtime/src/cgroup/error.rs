@@ -139,7 +139,7 @@ impl CgroupError {
     }
 }
 
-fn is_denial(error: &io::Error) -> bool {
+pub(super) fn is_denial(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 

@@ -67,15 +67,12 @@ pub(super) fn set<T: Default + PartialEq>(value: Option<T>) -> Option<T> {
 }
 
 fn check_memory(memory: &LinuxMemory) -> Result<(), CgroupError> {
-    const SWAP: &str = "linux.resources.memory.swap";
     at_least_minus_one("linux.resources.memory.limit", memory.limit())?;
     at_least_minus_one("linux.resources.memory.reservation", memory.reservation())?;
-    at_least_minus_one(SWAP, memory.swap())?;
-    let (limit, swap) = (set(memory.limit()), set(memory.swap()));
-    if limit.is_some()
-        && let Err(rule) = convert::swap_max(limit, swap)
-    {
-        return invalid(SWAP, swap.unwrap_or_default(), rule);
+    at_least_minus_one("linux.resources.memory.swap", memory.swap())?;
+    // without a limit of memory v1 may have one, and so may what an update leaves as it is
+    if let Some(limit) = set(memory.limit()) {
+        convert::swap_max(Some(limit), set(memory.swap()))?;
     }
     match memory.swappiness() {
         Some(value @ 101..) => invalid("linux.resources.memory.swappiness", value, "it must be 0 to 100"),

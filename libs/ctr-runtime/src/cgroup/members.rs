@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The processes in a cgroup: who they are, a signal to all of them, how many ran out of memory.
+//! The processes in a cgroup: who they are, a signal to all of them.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -13,7 +13,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
-use super::control::{keyed, open_directory, read_file, read_file_at, write_file};
+use super::control::{open_directory, read_file_at, write_file};
 use super::tree::{vanished, walk};
 use super::{Cgroup, CgroupError};
 
@@ -75,21 +75,6 @@ impl Cgroup {
                     _ => done.insert(pid),
                 };
             }
-        }
-    }
-
-    /// How many processes the kernel has killed because the cgroup was out of memory; `None` where no memory
-    /// controller counts them.
-    pub fn oom_kills(&self) -> Result<Option<u64>, CgroupError> {
-        let file = match (self.v1_path("memory"), self.v2_path()) {
-            (Some(v1), _) => v1.join("memory.oom_control"),
-            (None, Some(v2)) => v2.join("memory.events"),
-            (None, None) => return Ok(None),
-        };
-        match read_file(&file) {
-            Ok(text) => Ok(keyed(&text, "oom_kill").and_then(|count| count.parse().ok())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(CgroupError::Read { path: file, source }),
         }
     }
 }

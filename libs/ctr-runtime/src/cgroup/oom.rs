@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The kernel's notice that a cgroup has run out of memory.
+//! A cgroup that has run out of memory: how many processes that has cost, and the kernel's notice of it.
 
 use std::fs::File;
 use std::io;
@@ -11,7 +11,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::control::{keyed, read_file, write_file};
-use super::{Cgroup, CgroupError};
+use super::{Cgroup, CgroupError, Version};
 
 /// Out-of-memory notices of one cgroup; the descriptor is readable when there may be a new one.
 #[derive(Debug)]
@@ -30,44 +30,49 @@ enum Source {
 }
 
 impl Cgroup {
+    /// How many processes the kernel has killed because the cgroup was out of memory; `None` where no memory
+    /// controller counts them.
+    pub fn oom_kills(&self) -> Result<Option<u64>, CgroupError> {
+        let Some((_, path)) = self.oom_file() else { return Ok(None) };
+        read_kills(&path).map_err(|source| CgroupError::Read { path, source })
+    }
+
     /// Begins to watch for processes that are killed because the memory is used up; `None` where no memory
     /// controller watches over it.
     pub fn watch_oom(&self) -> Result<Option<OomWatch>, CgroupError> {
-        match (self.v1_path("memory"), self.v2_path().map(|v2| v2.join("memory.events"))) {
-            (Some(v1), _) => watch_v1(v1).map(Some),
-            (None, Some(path)) if path.exists() => watch_v2(path).map(Some),
-            _ => Ok(None),
+        let Some((version, path)) = self.oom_file() else { return Ok(None) };
+        let source = match version {
+            Version::V1 => watch_v1(&path),
+            Version::V2 if !path.exists() => return Ok(None),
+            Version::V2 => watch_v2(&path),
+        };
+        match source {
+            Ok(source) => Ok(Some(OomWatch { path, source })),
+            Err(source) => Err(CgroupError::Watch { path, source }),
         }
     }
-}
 
-fn watch_v1(cgroup: &Path) -> Result<OomWatch, CgroupError> {
-    let path = cgroup.join("memory.oom_control");
-    let begin = || {
-        let file = File::open(&path)?;
-        let eventfd = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        let request = format!("{} {}", eventfd.as_fd().as_raw_fd(), file.as_raw_fd());
-        write_file(&cgroup.join("cgroup.event_control"), &request)?;
-        Ok(Source::V1(eventfd))
-    };
-    match begin() {
-        Ok(source) => Ok(OomWatch { path, source }),
-        Err(source) => Err(CgroupError::Watch { path, source }),
+    /// The control file that tells of a lack of memory.
+    fn oom_file(&self) -> Option<(Version, PathBuf)> {
+        let v1 = self.v1_path("memory").map(|v1| (Version::V1, v1.join("memory.oom_control")));
+        v1.or_else(|| Some((Version::V2, self.v2_path()?.join("memory.events"))))
     }
 }
 
-fn watch_v2(path: PathBuf) -> Result<OomWatch, CgroupError> {
-    let begin = || {
-        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-        inotify.add_watch(&path, AddWatchFlags::IN_MODIFY)?;
-        // counted after the watch began: no change is missed in between
-        let kills = read_kills(&path)?.unwrap_or_default();
-        Ok(Source::V2(inotify, kills))
-    };
-    match begin() {
-        Ok(source) => Ok(OomWatch { path, source }),
-        Err(source) => Err(CgroupError::Watch { path, source }),
-    }
+fn watch_v1(control: &Path) -> io::Result<Source> {
+    let file = File::open(control)?;
+    let eventfd = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+    let request = format!("{} {}", eventfd.as_fd().as_raw_fd(), file.as_raw_fd());
+    write_file(&control.with_file_name("cgroup.event_control"), &request)?;
+    Ok(Source::V1(eventfd))
+}
+
+fn watch_v2(events: &Path) -> io::Result<Source> {
+    let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+    inotify.add_watch(events, AddWatchFlags::IN_MODIFY)?;
+    // counted after the watch began: no change is missed in between
+    let kills = read_kills(events)?.unwrap_or_default();
+    Ok(Source::V2(inotify, kills))
 }
 
 impl OomWatch {

@@ -100,9 +100,9 @@ const DELEGATE: &str = "run.oci.delegate-cgroup";
 
 /// Plans a container's cgroup (runtime-spec, config-linux, "Control groups").
 ///
-/// An absolute `cgroupsPath` starts at the mount point of a hierarchy, as does a relative one; without one
-/// it is `ID` there, as with other runtimes: no directory is left over that several containers shared. Rootless, the last two
-/// start near the caller's own cgroup.
+/// An absolute `cgroupsPath` starts at the mount point of a hierarchy, as does a relative one; without one it is
+/// `ID` there, as with other runtimes: no directory is left over that several containers shared. Rootless, the
+/// last two start near the caller's own cgroup.
 pub fn plan(linux: Option<&Linux>, options: PlanOptions<'_>) -> Result<CgroupPlan, CgroupError> {
     let path = linux.and_then(|linux| linux.cgroups_path().as_deref()).filter(|path| !path.as_os_str().is_empty());
     let placement = place(path, options)?;
@@ -133,10 +133,8 @@ fn place(path: Option<&Path>, options: PlanOptions<'_>) -> Result<Placement, Cgr
         }
         Manager::Cgroupfs => {}
     }
-    let relative = match path {
-        None => check_path(Path::new(options.id))?,
-        Some(path) => check_path(path)?,
-    };
+    let named = path.unwrap_or(Path::new(options.id));
+    let relative = check_path(named).map_err(|rule| CgroupError::Path { path: named.to_owned(), rule })?;
     Ok(match path {
         Some(path) if path.is_absolute() => Placement::Root(relative),
         _ if options.rootless => Placement::Own(relative),
@@ -145,22 +143,23 @@ fn place(path: Option<&Path>, options: PlanOptions<'_>) -> Result<Placement, Cgr
 }
 
 /// The path without its leading slash, if it leads to a cgroup that is not everybody's.
-fn check_path(path: &Path) -> Result<PathBuf, CgroupError> {
-    let refuse = |rule| Err(CgroupError::Path { path: path.to_owned(), rule });
+///
+/// The error is the rule that it breaks.
+pub(super) fn check_path(path: &Path) -> Result<PathBuf, &'static str> {
     let mut checked = PathBuf::new();
     for component in path.components() {
         match component {
-            Component::Normal(name) if name.len() > 255 => return refuse("a name in it is too long"),
+            Component::Normal(name) if name.len() > 255 => return Err("a name in it is too long"),
             Component::Normal(name) if name.as_bytes().iter().any(|b| matches!(b, b'\0' | b'\n')) => {
-                return refuse("it must not contain NUL nor a line feed");
+                return Err("it must not contain NUL nor a line feed");
             }
             Component::Normal(name) => checked.push(name),
             Component::RootDir | Component::CurDir => {}
-            Component::ParentDir | Component::Prefix(_) => return refuse("it must not contain .."),
+            Component::ParentDir | Component::Prefix(_) => return Err("it must not contain .."),
         }
     }
     if checked.as_os_str().is_empty() {
-        return refuse("it must name a cgroup below the root");
+        return Err("it must name a cgroup below the root");
     }
     Ok(checked)
 }

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
-use super::convert::or_max;
+use super::convert::{most_pids, or_max};
 use super::limits::Limits;
 use super::{CgroupError, Version};
 
@@ -107,9 +107,7 @@ impl Limits {
         }
         if let Some(pids) = resources.pids() {
             let version = if on_v1("pids") { Version::V1 } else { Version::V2 };
-            // 0 is a limit, and would keep even the first process from being born there; 1 lets it have no other.
-            let limit = if pids.limit() == 0 { 1 } else { pids.limit() };
-            list.push(Setting::new(version, "pids", "pids.max", or_max(limit)));
+            list.push(Setting::new(version, "pids", "pids.max", or_max(most_pids(pids.limit()))));
         }
         if let Some(block_io) = resources.block_io() {
             if on_v1("blkio") { v1::block_io(block_io, &mut list) } else { v2::block_io(block_io, &mut list)? }

@@ -16,6 +16,9 @@ use serde::{Serialize, Serializer};
 use super::control::{open_directory, read_file_at};
 use super::{Cgroup, CgroupError};
 
+/// Reads what one controller counts.
+type Reader = fn(&ControlFiles<'_>, &mut Stats) -> Result<(), CgroupError>;
+
 /// What a container uses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Stats {

@@ -7,9 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::socket::sockopt::{ReceiveTimeout, SendTimeout};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, connect, setsockopt, socket};
-use nix::sys::time::TimeVal;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, connect, socket};
 
 use super::address::of_systemd;
 use super::message::{Incomplete, Kind};
@@ -203,16 +201,12 @@ impl Connection {
 /// Connects, without waiting for ever for a peer that accepts nobody.
 fn dial(address: &Address) -> io::Result<UnixStream> {
     let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    let seconds = i64::try_from(PATIENCE.as_secs()).expect("half a minute");
-    for result in [
-        setsockopt(&fd, SendTimeout, &TimeVal::new(seconds, 0)),
-        setsockopt(&fd, ReceiveTimeout, &TimeVal::new(seconds, 0)),
-    ] {
-        result?;
-    }
+    let stream = UnixStream::from(fd);
+    // which connect(2) heeds as well
+    stream.set_write_timeout(Some(PATIENCE))?;
     loop {
-        match connect(fd.as_raw_fd(), &address.socket) {
-            Ok(()) => return Ok(fd.into()),
+        match connect(stream.as_raw_fd(), &address.socket) {
+            Ok(()) => return Ok(stream),
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }

@@ -34,9 +34,7 @@ fn allow(rule: &Rule) -> Option<Value> {
         (Some(major), None) => format!("{kind}-{major}"),
         (Some(major), Some(minor)) => format!("/dev/{kind}/{major}:{minor}"),
     };
-    let line = rule.to_string();
-    let access = line.rsplit(' ').next()?;
-    Some(Value::Struct(vec![Value::String(node), Value::string(access)]))
+    Some(Value::Struct(vec![Value::String(node), Value::String(rule.access.to_string())]))
 }
 
 #[cfg(test)]

@@ -27,11 +27,7 @@ pub(super) fn memory(memory: &LinuxMemory, list: &mut Vec<Setting>) -> Result<()
         return Err(no_counterpart("linux.resources.memory.disableOOMKiller"));
     }
     let (limit, swap) = (set(memory.limit()), set(memory.swap()));
-    let swap_max = swap_max(limit, swap).map_err(|rule| CgroupError::Invalid {
-        field: "linux.resources.memory.swap",
-        value: swap.unwrap_or_default().to_string(),
-        rule,
-    })?;
+    let swap_max = swap_max(limit, swap)?;
     // v1 refuses a limit below use; v2 would reclaim, and then kill
     let check = |limit: Option<i64>| match limit.and_then(|limit| u64::try_from(limit).ok()) {
         Some(limit) if memory.check_before_update() == Some(true) => First::CompareUse("memory.current", limit),

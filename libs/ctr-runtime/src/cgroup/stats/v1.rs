@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Statistics from the control files of cgroup v1.
 
-use super::{ControlFiles, HugepageStats, IoEntry, IoStats, MemoryUse, Stats, hugepage_sizes, number};
+use super::{ControlFiles, HugepageStats, IoEntry, IoStats, MemoryUse, Reader, Stats, hugepage_sizes, number};
 use crate::cgroup::CgroupError;
-
-type Reader = fn(&ControlFiles<'_>, &mut Stats) -> Result<(), CgroupError>;
 
 /// What is read for each controller.
 pub(super) const READERS: [(&str, Reader); 7] = [

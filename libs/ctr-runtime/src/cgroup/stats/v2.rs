@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Statistics from the control files of cgroup v2, under the names that v1 has for them.
 
-use super::{ControlFiles, HugepageStats, IoEntry, MemoryUse, Pressure, Stats, hugepage_sizes, number};
+use super::{ControlFiles, HugepageStats, IoEntry, MemoryUse, Pressure, Reader, Stats, hugepage_sizes, number};
 use crate::cgroup::CgroupError;
-
-type Reader = fn(&ControlFiles<'_>, &mut Stats) -> Result<(), CgroupError>;
 
 /// What is read for each controller that no v1 hierarchy holds, by its v1 name.
 pub(super) const READERS: [(&str, Reader); 5] =

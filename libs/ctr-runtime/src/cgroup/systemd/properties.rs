@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
 
 use super::Property;
-use crate::cgroup::convert::{cpu_weight, io_weight, swap_max};
+use crate::cgroup::convert::{cpu_weight, io_weight, most_pids, swap_max};
 use crate::cgroup::limits::set;
 use crate::cgroup::{CgroupError, Limits, Version};
 use crate::dbus::Value;
@@ -34,8 +34,7 @@ pub(super) fn properties(limits: &Limits, cgroups: Version, systemd: u32) -> Res
         list.cpu(cpu, v1)?;
     }
     if let Some(pids) = resources.pids() {
-        // systemd does not take 0, nor could a process then be in it
-        list.limit("TasksMax", Some(if pids.limit() == 0 { 1 } else { pids.limit() }));
+        list.limit("TasksMax", Some(most_pids(pids.limit())));
     }
     if let Some(block_io) = resources.block_io() {
         list.block_io(block_io, v1);
@@ -106,12 +105,7 @@ impl List {
         let (limit, swap) = (set(memory.limit()), set(memory.swap()));
         self.limit("MemoryMax", limit);
         self.limit("MemoryLow", set(memory.reservation()));
-        let swap_max = swap_max(limit, swap).map_err(|rule| CgroupError::Invalid {
-            field: "linux.resources.memory.swap",
-            value: swap.unwrap_or_default().to_string(),
-            rule,
-        })?;
-        self.limit("MemorySwapMax", swap_max);
+        self.limit("MemorySwapMax", swap_max(limit, swap)?);
         Ok(())
     }
 

@@ -2,12 +2,13 @@
 //! Which unit a container is to be, from `cgroupsPath` and annotations.
 
 use std::collections::HashMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Property, annotation};
 use crate::cgroup::CgroupError;
+use crate::cgroup::plan::check_path;
 
 /// The unit that a container is to be.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -101,19 +102,7 @@ impl Unit {
 /// The value of an annotation that names a cgroup below another.
 pub(crate) fn below(annotation: &str, value: &str) -> Result<PathBuf, CgroupError> {
     let refuse = |rule| CgroupError::Annotation { name: annotation.to_owned(), value: value.to_owned(), rule };
-    let mut checked = PathBuf::new();
-    for component in Path::new(value).components() {
-        match component {
-            Component::Normal(name) if name.len() > 255 => return Err(refuse("a name in it is too long")),
-            Component::Normal(name) => checked.push(name),
-            Component::RootDir | Component::CurDir => {}
-            Component::ParentDir | Component::Prefix(_) => return Err(refuse("it must not contain ..")),
-        }
-    }
-    match checked.as_os_str().is_empty() || value.contains(['\0', '\n']) {
-        true => Err(refuse("it must name a cgroup")),
-        false => Ok(checked),
-    }
+    check_path(Path::new(value)).map_err(refuse)
 }
 
 fn is_unit_name(name: &str) -> bool {
