@@ -43,6 +43,7 @@ mod pidfd_socket;
 pub mod plan;
 mod preview;
 mod proc_stat;
+mod range;
 mod report;
 mod resources;
 mod rootfs;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! On which CPUs a process that is executed in a container runs (`process.execCPUAffinity`).
 
-use ctr_sys::affinity::CpuSet;
+use ctr_sys::affinity::{CpuSet, MAX_CPUS};
 use oci_spec::runtime::Process;
 use serde::Serialize;
 
 use super::words;
-use crate::RuntimeError;
+use crate::{RuntimeError, range};
 
 /// The CPUs of an executed process, at its birth and from its cgroup on. Without either, it gets all that its
 /// cpuset has, wherever the runtime itself is kept.
@@ -44,15 +44,9 @@ impl CpuAffinity {
 
 // `0-3,7`, as cpuset files have it.
 fn parse(list: &str) -> Option<CpuSet> {
-    let number = |text: &str| {
-        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-        if digits { text.parse::<usize>().ok() } else { None }
-    };
     let mut set = CpuSet::none();
     for part in list.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last) = (number(first)?, number(last)?);
-        if first > last || last >= ctr_sys::affinity::MAX_CPUS || !(first..=last).all(|cpu| set.insert(cpu)) {
+        if !range::parse(part, MAX_CPUS).ok()?.all(|cpu| set.insert(cpu)) {
             return None;
         }
     }

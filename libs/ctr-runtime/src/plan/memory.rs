@@ -5,7 +5,7 @@ use oci_spec::runtime::{LinuxMemoryPolicy, MemoryPolicyFlagType as Flag, MemoryP
 use serde::Serialize;
 
 use super::words;
-use crate::RuntimeError;
+use crate::{RuntimeError, range};
 
 /// The arguments of set_mempolicy(2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -61,21 +61,13 @@ impl MemoryPolicy {
 // `0-3,7` to a set, and how many are in it.
 fn parse_nodes(text: &str) -> Result<(Vec<u64>, usize), String> {
     let mut nodes: Vec<u64> = Vec::new();
-    let number = |text: &str| match text.parse::<usize>() {
-        Ok(node) if node < MAX_NODES => Ok(node),
-        Ok(_) => Err(format!("{text} is above {}", MAX_NODES - 1)),
-        Err(_) => Err(format!("{text:?} is not a number")),
-    };
-    for range in text.split(',').map(str::trim).filter(|_| !text.trim().is_empty()) {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last) = (number(first)?, number(last)?);
-        if first > last {
-            return Err(format!("{range:?} is no range"));
-        }
+    for part in text.split(',').map(str::trim).filter(|_| !text.trim().is_empty()) {
+        let range = range::parse(part, MAX_NODES)?;
+        let last = *range.end();
         if nodes.len() <= last / 64 {
             nodes.resize(last / 64 + 1, 0);
         }
-        (first..=last).for_each(|node| nodes[node / 64] |= 1 << (node % 64));
+        range.for_each(|node| nodes[node / 64] |= 1 << (node % 64));
     }
     let count = nodes.iter().map(|word| word.count_ones() as usize).sum();
     Ok((nodes, count))

@@ -3,6 +3,7 @@
 
 use super::{ControlFiles, HugepageStats, IoEntry, IoStats, MemoryUse, Reader, Stats, hugepage_sizes, number};
 use crate::cgroup::CgroupError;
+use crate::range;
 
 /// What is read for each controller.
 pub(super) const READERS: [(&str, Reader); 7] = [
@@ -69,11 +70,8 @@ fn cpuset(files: &ControlFiles<'_>, stats: &mut Stats) -> Result<(), CgroupError
 
 /// The members of a list of numbers and ranges.
 fn list(text: &str) -> Vec<u16> {
-    let range = |part: &str| -> Option<std::ops::RangeInclusive<u16>> {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        Some(first.parse().ok()?..=last.parse().ok()?)
-    };
-    text.trim().split(',').filter_map(range).flatten().collect()
+    let numbers = |part: &str| range::parse(part, 1 << u16::BITS).ok();
+    text.trim().split(',').filter_map(numbers).flatten().map(|number| number as u16).collect()
 }
 
 fn memory(files: &ControlFiles<'_>, stats: &mut Stats) -> Result<(), CgroupError> {

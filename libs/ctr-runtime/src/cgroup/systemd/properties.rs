@@ -13,6 +13,7 @@ use crate::cgroup::convert::{cpu_weight, io_weight, most_pids, swap_max};
 use crate::cgroup::limits::set;
 use crate::cgroup::{CgroupError, Limits, Version};
 use crate::dbus::Value;
+use crate::range;
 
 /// The first versions of systemd that have a property, or a value of it.
 mod since {
@@ -219,14 +220,10 @@ fn mask(list: &str) -> Result<Vec<u8>, &'static str> {
     const RULE: &str = "it must be a list of numbers and ranges, as 0-2,7, up to 8191";
     const MOST: usize = 8192; // what kernels are built for at most
     let mut mask = Vec::new();
-    for range in list.split(',').map(str::trim).filter(|range| !range.is_empty()) {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (Ok(first), Ok(last)) = (first.parse::<usize>(), last.parse::<usize>()) else { return Err(RULE) };
-        if first > last || last >= MOST {
-            return Err(RULE);
-        }
-        mask.resize(mask.len().max(last / 8 + 1), 0);
-        (first..=last).for_each(|bit| mask[bit / 8] |= 1 << (bit % 8));
+    for part in list.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let range = range::parse(part, MOST).map_err(|_| RULE)?;
+        mask.resize(mask.len().max(range.end() / 8 + 1), 0);
+        range.for_each(|bit| mask[bit / 8] |= 1 << (bit % 8));
     }
     if mask.is_empty() { Err(RULE) } else { Ok(mask) }
 }
