@@ -194,6 +194,10 @@ fn what_cannot_be_mapped_is_said() {
         (mapped("/mnt", Path::new("/tmp"), "idmap", ids(), json!([])), &["uidMappings", "gidMappings"]),
         (json!({ "destination": "/mnt", "source": "/tmp", "options": ["bind", "idmap"] }), &["user namespace"]),
         (json!({ "destination": "/mnt", "source": "/tmp", "options": ["bind", "idmap=uids=0-1"] }), &["uids"]),
+        (
+            mapped("/mnt", Path::new("/tmp"), "idmap", json!([ids()[0], ids()[0]]), ids()),
+            &["\"0 1 1\\n0 1 1\" to the uid_map", "invalid argument"],
+        ),
         (json!({ "destination": "/mnt", "type": "sysfs", "uidMappings": ids(), "gidMappings": ids() }), &["sysfs"]),
     ] {
         with(&scene, mount);

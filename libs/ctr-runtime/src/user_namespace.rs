@@ -11,31 +11,33 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::RuntimeError;
 use crate::plan::{IdMap, NamespacePlan, UserPlan};
+use crate::report::{Step, StepResult};
 
 /// Writes the mappings of a process' new user namespace.
 ///
 /// Root writes them itself; others through newuidmap and newgidmap, or, without these, a single id.
 pub(crate) fn write_mappings(pid: i32, user: &UserPlan) -> Result<(), RuntimeError> {
-    let failed = |what: &'static str| RuntimeError::call(what);
-    let write = |file: &str, maps: &[IdMap]| -> io::Result<()> {
+    let write = |file: &str, maps: &[IdMap]| -> StepResult<()> {
         let lines: String = maps.iter().map(|map| format!("{} {} {}\n", map.container, map.host, map.size)).collect();
+        let opened = File::options().write(true).open(format!("/proc/{pid}/{file}"));
         // The kernel takes a map in one write.
-        File::options().write(true).open(format!("/proc/{pid}/{file}"))?.write_all(lines.as_bytes())
+        let written = opened.and_then(|mut opened| opened.write_all(lines.as_bytes()));
+        written.step_with(|| format!("write {:?} to the {file} of a user namespace", lines.trim_end()))
     };
     if ctr_sys::process::is_root() {
-        write("gid_map", &user.gids).map_err(failed("write the gid mappings"))?;
-        return write("uid_map", &user.uids).map_err(failed("write the uid mappings"));
+        write("gid_map", &user.gids)?;
+        return Ok(write("uid_map", &user.uids)?);
     }
     let own = |maps: &[IdMap], id: u32| matches!(maps, [IdMap { host, size: 1, .. }] if *host == id);
     if own(&user.gids, nix::unistd::getegid().as_raw()) {
         // Without it a group that forbids something could be dropped (CVE-2014-8989).
-        fs::write(format!("/proc/{pid}/setgroups"), "deny").map_err(failed("write setgroups"))?;
-        write("gid_map", &user.gids).map_err(failed("write the gid mapping"))?;
+        fs::write(format!("/proc/{pid}/setgroups"), "deny").map_err(RuntimeError::call("write setgroups"))?;
+        write("gid_map", &user.gids)?;
     } else {
         run_helper("newgidmap", pid, &user.gids)?;
     }
     match own(&user.uids, nix::unistd::geteuid().as_raw()) {
-        true => write("uid_map", &user.uids).map_err(failed("write the uid mapping")),
+        true => Ok(write("uid_map", &user.uids)?),
         false => run_helper("newuidmap", pid, &user.uids),
     }
 }
