@@ -3,10 +3,11 @@
 //!
 //! Executing closes it, and so does dying: by a signal, or by the memory limit of the cgroup.
 
+use ctr_sys::stat;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
-use crate::{RuntimeError, proc_stat};
+use crate::RuntimeError;
 
 /// Fails when the process, a child of this one that was not waited for yet, has not executed its program.
 pub(crate) fn check_executed(pid: Pid) -> Result<(), RuntimeError> {
@@ -20,7 +21,7 @@ pub(crate) fn check_executed(pid: Pid) -> Result<(), RuntimeError> {
 // anything. It can be read until the process is waited for.
 fn was_executed(pid: Pid) -> bool {
     const PF_FORKNOEXEC: u64 = 0x40;
-    proc_stat::read(pid.as_raw()).is_none_or(|stat| stat.flags & PF_FORKNOEXEC == 0)
+    stat::read(pid).map_or(true, |stat| stat.flags & PF_FORKNOEXEC == 0)
 }
 
 /// How the process, which has ended or is about to, has ended. It is left to be waited for.

@@ -42,7 +42,6 @@ mod pid_file;
 mod pidfd_socket;
 pub mod plan;
 mod preview;
-mod proc_stat;
 mod range;
 mod report;
 mod resources;

@@ -8,6 +8,7 @@
 //!             config.json   the bundle's config as it was at create, with the limits of later updates
 //!             exec.fifo     there while it is created and not yet started
 //!             report.fifo   what fails between start and execution
+//!             notify/       mounted in a container that a service manager waits for, with the socket that it tells
 //! ```
 //!
 //! Making the directory claims the id; it is locked while something changes the container. state.json is
@@ -21,14 +22,15 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 use ctr_record::{TaskStatus, Timestamp};
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::RuntimeError;
 use crate::cgroup::{Cgroup, Manager};
 use crate::gate;
 use crate::intel_rdt::RdtGroup;
 use crate::plan::Hooks;
-use crate::{RuntimeError, proc_stat};
 
 /// The largest state.json: it holds the annotations of a config, and those are no larger.
 const LARGEST: u64 = 16 << 20;
@@ -273,7 +275,8 @@ pub(crate) fn list(root: &Path) -> Result<Vec<ContainerDir>, RuntimeError> {
 /// When a process was started, in clock ticks since boot; `None`: there is no such process, or it has
 /// ended and only waits to be reaped.
 pub(crate) fn start_time(pid: i32) -> Option<u64> {
-    proc_stat::read(pid).filter(|stat| !stat.has_ended).map(|stat| stat.start_time)
+    let stat = ctr_sys::stat::read(Pid::from_raw(pid)).ok()?;
+    (!stat.has_ended).then_some(stat.start_time)
 }
 
 fn parse_process(text: &str) -> Option<(i32, u64)> {
