@@ -8,21 +8,32 @@ use std::collections::HashMap;
 use std::fs;
 
 use ctr_tests::leak::Leaks;
-use ctr_tests::{Need, Outcome, need};
+use ctr_tests::need::cannot;
+use ctr_tests::{Need, Outcome, World, need};
 
-use crate::runtime::Scene;
+use crate::checkpoint::{Checkpointed, LONG, need_criu, refusal};
+use crate::runtime::{Scene, text};
 
 const STEP: usize = 7;
 
+/// Hits the runtime and all that it makes.
+const ALL: &[&str] = &["strace", "-D", "-f"];
+/// Hits the runtime alone: criu traces what it makes itself. The streams are of the kind that they were.
+const RUNTIME: &[&str] = &["sh", "-c", "exec strace -D \"$@\" < /dev/null >> out 2>&1", "sh"];
+
 // Kills the processes of a command at one of its calls after the other; `prepare` goes before each.
 fn kill_at_every_call(scene: &Scene, first: usize, words: &[&str], prepare: impl Fn()) {
-    let calls = calls_of(scene, words, &prepare);
+    kill_with(ALL, scene, first, words, prepare);
+}
+
+fn kill_with(tracer: &[&str], scene: &Scene, first: usize, words: &[&str], prepare: impl Fn()) {
+    let calls = calls_of(tracer, scene, words, &prepare);
     assert!(calls.len() > 4 * STEP, "{words:?} makes {} calls only", calls.len());
     let mut killed = 0;
     for (name, count) in calls.iter().skip(first).step_by(STEP) {
         prepare();
         let inject = format!("inject={name}:signal=KILL:when={count}");
-        let outcome = trace(scene, words, &["-o", "/dev/null", "-e", &inject]);
+        let outcome = trace(tracer, scene, words, &["-o", "/dev/null", "-e", &inject]);
         scene.delete(); // and the world's end finds what is left
         let leaks = after_the_tracer(scene);
         assert!(leaks.is_empty(), "killed at call {count} of {name} of {words:?}: {leaks:?}");
@@ -32,24 +43,25 @@ fn kill_at_every_call(scene: &Scene, first: usize, words: &[&str], prepare: impl
 }
 
 // With -D the tracer is beside the command and not its parent: it stays as long as the container does.
-fn trace(scene: &Scene, words: &[&str], options: &[&str]) -> Outcome {
-    let tracer: Vec<&str> = ["strace", "-D", "-f"].iter().chain(options).copied().collect();
-    scene.runtime(words).through(&tracer).detaches().run()
+fn trace(tracer: &[&str], scene: &Scene, words: &[&str], options: &[&str]) -> Outcome {
+    scene.runtime(words).through(&[tracer, options].concat()).timeout(LONG).detaches().run()
 }
 
 // The calls of a command that runs to its end, as strace counts them: the name, and the how manieth of that
 // name in its process.
-fn calls_of(scene: &Scene, words: &[&str], prepare: &impl Fn()) -> Vec<(String, usize)> {
+fn calls_of(tracer: &[&str], scene: &Scene, words: &[&str], prepare: &impl Fn()) -> Vec<(String, usize)> {
     let file = scene.world.dir().join("trace");
     prepare();
-    trace(scene, words, &["-o", file.to_str().unwrap()]).success();
+    trace(tracer, scene, words, &["-o", file.to_str().unwrap()]).success();
     scene.delete();
     after_the_tracer(scene);
     let mut counts = HashMap::new();
     let mut calls = Vec::new();
     for line in fs::read_to_string(file).unwrap().lines() {
-        let Some((pid, call)) = line.split_once(' ') else { continue };
-        let Some((name, _)) = call.trim_start().split_once('(') else { continue };
+        // Of one process alone there is no number before it.
+        let call = line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ');
+        let pid = &line[..line.len() - call.len()];
+        let Some((name, _)) = call.split_once('(') else { continue };
         if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
             let count = counts.entry((pid.to_owned(), name.to_owned())).or_insert(0);
             *count += 1;
@@ -110,4 +122,17 @@ fn a_killed_start_or_delete_leaves_nothing_that_delete_does_not_remove() {
     let scene = Scene::new("exec sleep 1000");
     kill_at_every_call(&scene, 2, &["start", &scene.id], || create(&scene));
     kill_at_every_call(&scene, 4, &["delete", "--force", &scene.id], || create(&scene));
+}
+
+#[test]
+fn a_killed_restore_leaves_nothing_that_delete_does_not_remove() {
+    need_criu!();
+    need!(Need::Program("strace"));
+    let container = Checkpointed::run("touch /ready; exec sleep 1000", |_| {});
+    container.wait_for("test -e /ready");
+    container.checkpoint(&[]).success();
+    let scene = &container.scene;
+    let (bundle, images) = (bundle_of(scene), container.path("images"));
+    let words = ["restore", "--detach", "--image-path", text(&images), "--bundle", &bundle, &scene.id];
+    kill_with(RUNTIME, scene, 6, &words, || {});
 }
