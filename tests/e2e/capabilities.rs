@@ -56,7 +56,8 @@ fn one_that_the_runtime_lacks_is_ignored_with_a_warning() {
     let lacking = ["setpriv", "--bounding-set", "-syslog", "--"];
     let ran = scene.make(&["run"]).through(&lacking).run().success();
     assert_eq!(ran.stdout, sets(0, KILL, KILL, 0));
-    assert!(ran.stderr.contains("ignoring capabilities that this runtime does not have itself: CAP_SYSLOG"));
+    let warning = "ctr-run: warning: ignoring capabilities that this runtime does not have itself: CAP_SYSLOG\n";
+    assert_eq!(ran.stderr, warning);
 }
 
 #[test]

@@ -262,7 +262,7 @@ fn without_systemd_nothing_is_made() {
     let scene = Scene::new("true").edit(|config| config["linux"]["cgroupsPath"] = json!(":p:x"));
     let nobody = format!("unix:path={}", scene.world.dir().join("nobody").display());
     let run = scene.make(&["--systemd-cgroup", "run"]).env("DBUS_SYSTEM_BUS_ADDRESS", nobody);
-    run.run().fails(1, &["ask systemd for the container's cgroup", "connect to D-Bus"]);
+    run.run().fails(1, &["ask systemd for the container's cgroup", "connect to D-Bus", "(without systemd, use "]);
     assert!(!scene.dir().exists());
     let wrong = scene.edit(|config| config["linux"]["cgroupsPath"] = json!("/a/b"));
     wrong.make(&["--systemd-cgroup", "run"]).run().fails(1, &["expected cgroupsPath to be of format"]);

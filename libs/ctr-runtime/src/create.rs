@@ -32,7 +32,7 @@ use crate::state::{ContainerDir, State, start_time};
 use crate::timing::Stage;
 use crate::undo::Undo;
 use crate::{
-    RuntimeError, Service, mount_source, overlay, pid_file, rootfs, serve, spawn, timing, tty, user_namespace,
+    RuntimeError, Service, mount_source, overlay, pid_file, rootfs, serve, spawn, timing, tty, user_namespace, warn,
 };
 
 /// How a container is made, beyond what its config says.
@@ -125,9 +125,7 @@ pub(crate) fn make(root: &Path, id: &str, options: &CreateOptions, opening: Open
     let making = Making { dir: &dir, plan: &plan, config: &config, layers: &layers, options, opening };
     let terminal = make_in(&making, process, &mut undo)?;
     let (child, state) = undo.keep();
-    for warning in config.warnings {
-        eprintln!("{warning}");
-    }
+    config.warnings.iter().for_each(warn);
     Ok(Made { container: Container::new(dir, state), child, terminal, notify })
 }
 

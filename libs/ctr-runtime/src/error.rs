@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What can go wrong with a container, in the words that runc's callers look for.
 
-use std::io;
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use ctr_record::{Classify, ErrorKind};
@@ -9,6 +10,15 @@ use ctr_record::{Classify, ErrorKind};
 use crate::cgroup::CgroupError;
 use crate::report::InitFailure;
 use crate::seccomp::SeccompError;
+
+/// Tells whoever runs it what is no failure.
+pub fn warn(message: impl Display) {
+    // Standard error may be closed.
+    let _ = writeln!(io::stderr(), "ctr-run: warning: {message}");
+}
+
+/// What [`RuntimeError::Call`] was about when the kernel made no process.
+pub(crate) const MAKE_PROCESS: &str = "make a process in the container's namespaces";
 
 /// A failure of the runtime.
 #[derive(Debug, thiserror::Error)]
@@ -140,6 +150,18 @@ impl Classify for RuntimeError {
             Self::Init(failure) => failure.kind(),
             Self::Cgroup(error) => error.kind(),
             Self::Seccomp(error) => error.kind(),
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Cgroup(error) => error.hint(),
+            Self::Call { action: MAKE_PROCESS, source }
+                if source.raw_os_error() == Some(libc::EPERM) && !ctr_sys::process::is_root() =>
+            {
+                Some("without root a container needs a user namespace, as `spec --rootless` writes it".to_owned())
+            }
+            _ => None,
         }
     }
 }

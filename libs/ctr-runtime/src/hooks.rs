@@ -15,10 +15,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use oci_spec::runtime::Hook;
 use serde_json::Value;
 
-use crate::RuntimeError;
 use crate::plan::Hooks;
 use crate::report::{InitFailure, StepResult};
 use crate::state::State;
+use crate::{RuntimeError, warn};
 
 /// The files that hooks write to, if the config names some; else what they write is told when they fail.
 #[derive(Debug, Default)]
@@ -78,7 +78,7 @@ pub(crate) fn run_poststop(state: &State) {
     for hook in &hooks.poststop {
         if let Err(error) = run("poststop", hooks, std::slice::from_ref(hook), &told) {
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-            eprintln!("{error}{cause}");
+            warn(format_args!("{error}{cause}"));
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::beneath::Root;
 use crate::cgroup::JoinFds;
 use crate::cgroup_mount::CgroupMount;
 use crate::container::Container;
+use crate::error::MAKE_PROCESS;
 use crate::init::become_root_of_user_namespace;
 use crate::mount_source::Source;
 use crate::mounting::{Mounter, complete, settle};
@@ -157,7 +158,7 @@ fn perform(
             spawn::spawn_in(&outside, 0, pid_namespace, || main((target.as_fd(), kinds & !libc::CLONE_NEWPID)))
         }
     };
-    let child = child.map_err(RuntimeError::call("make a process in the container's namespaces"))?;
+    let child = child.map_err(RuntimeError::call(MAKE_PROCESS))?;
     drop(theirs);
     let answer = ours.receive();
     let result = match answer.map_err(RuntimeError::call("hear from the process in the container"))? {

@@ -17,7 +17,6 @@ use nix::sys::personality::{self, Persona};
 use nix::sys::stat::{Mode, SFlag, fstat, umask};
 use nix::unistd::{Gid, Uid, fchown, setgroups, setresgid, setresuid};
 
-use crate::RuntimeError;
 use crate::explain;
 use crate::intel_rdt::RdtGroup;
 use crate::keyring::SessionKeyring;
@@ -25,6 +24,7 @@ use crate::label::Labels;
 use crate::plan::{MemoryPolicy, Plan, ProcessPlan};
 use crate::report::{Channel, InitFailure, Message, Step, StepResult};
 use crate::seccomp::Filter;
+use crate::{RuntimeError, warn};
 
 /// A process about to become a program.
 #[derive(Debug)]
@@ -60,7 +60,8 @@ impl Launch {
             let ours = ctr_sys::capability::permitted().map_err(RuntimeError::call("read the capabilities"))?;
             let lacking = process.capabilities.withhold(ours);
             if !lacking.is_empty() {
-                eprintln!("ignoring capabilities that this runtime does not have itself: {}", lacking.join(" "));
+                let lacking = lacking.join(" ");
+                warn(format_args!("ignoring capabilities that this runtime does not have itself: {lacking}"));
             }
         }
         Ok(Self {

@@ -65,7 +65,7 @@ pub use criu::{
     CgroupsMode, CheckpointOptions, CriuOptions, EmptyNamespace, LsmProfile, NetworkLock, PageServer, RestoreOptions,
     restore,
 };
-pub use error::RuntimeError;
+pub use error::{RuntimeError, warn};
 pub use exec::{ExecOptions, exec};
 pub use hot_mount::{add_mounts, remove_mounts};
 pub use overlay::mount_on_host;

@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 
 use crate::RuntimeError;
 use crate::cgroup::{Cgroup, CgroupError, JoinFds};
+use crate::error::MAKE_PROCESS;
 
 /// Namespaces to join at once: a descriptor and the `CLONE_NEW*` of what it stands for.
 pub(crate) type Join<'a> = (BorrowedFd<'a>, i32);
@@ -104,7 +105,7 @@ pub(crate) fn explain(cgroup: &Cgroup, error: io::Error) -> RuntimeError {
     };
     match error.raw_os_error() {
         Some(libc::EBUSY | libc::EOPNOTSUPP) => cgroup.explain_clone(&error).into(),
-        _ => RuntimeError::call("make a process in the container's namespaces")(error),
+        _ => RuntimeError::call(MAKE_PROCESS)(error),
     }
 }
 

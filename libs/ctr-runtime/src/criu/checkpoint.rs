@@ -14,7 +14,7 @@ use super::service::{Program, Setting};
 use super::workshop::{Work, Yard};
 use super::{images, observe};
 use crate::container::Container;
-use crate::{RuntimeError, Service, notify};
+use crate::{RuntimeError, Service, notify, warn};
 
 const ACTION: &str = "checkpoint the container";
 
@@ -87,7 +87,7 @@ impl Container {
                 && let Some(mut status) = status.take()
                 && let Err(error) = status.write_all(&[0])
             {
-                eprintln!("unable to write to --status-fd: {error}");
+                warn(format_args!("unable to write to --status-fd: {error}"));
             }
             Ok(())
         };

@@ -27,7 +27,7 @@ use crate::run::Attendance;
 use crate::spec::Config;
 use crate::state::{ContainerDir, State, start_time};
 use crate::undo::Undo;
-use crate::{RuntimeError, Service, hooks, idmap, notify, pid_file};
+use crate::{RuntimeError, Service, hooks, idmap, notify, pid_file, warn};
 
 const ACTION: &str = "restore the container";
 
@@ -89,9 +89,7 @@ fn make(root: &Path, id: &str, options: &RestoreOptions) -> Result<Made, Runtime
     };
     let terminal = from.restore(&work, &mut undo).map_err(|error| work.explain(error, RESTORE_LOG))?;
     let (child, state) = undo.keep();
-    for warning in config.warnings {
-        eprintln!("{warning}");
-    }
+    config.warnings.iter().for_each(warn);
     Ok(Made { container: Container::new(dir, state), child, terminal, notify: None })
 }
 
