@@ -137,6 +137,7 @@ fn spec_writes_what_runc_writes_to_the_byte() {
     world.tool("ctr-run").args(["spec", "-b", text(&bundle)]).run().success();
     let again = world.tool("ctr-run").args(["spec", "--bundle", text(&bundle)]).run();
     again.fails(1, &["File config.json exists. Remove it first"]);
+    world.tool("ctr-run").args(["spec", "-b", "/no/where"]).run().fails(1, &["/no/where/config.json"]);
 }
 
 #[test]
@@ -215,8 +216,27 @@ fn a_root_that_was_named_must_be_there() {
     let world = World::create();
     assert_eq!(world.tool("ctr-run").args(["list", "-f", "json"]).run().success().stdout, "null\n");
     world.tool("ctr-run").args(["--root", "/no/such/root", "list"]).run().fails(1, &["/no/such/root"]);
-    world.tool("ctr-run").args(["--root", "/", "list"]).run().fails(1, &["--root"]);
+    for root in ["/", "/..", "/tmp/../..", "/tmp/./.."] {
+        world.tool("ctr-run").args(["--root", root, "list"]).run().fails(1, &["--root must not be /"]);
+    }
+    fs::write(world.dir().join("file"), "").unwrap();
+    let listed = world.tool("ctr-run").args(["--root", text(world.dir()), "list", "--quiet"]).run().success();
+    assert_eq!((listed.stdout.as_str(), listed.stderr.as_str()), ("", ""), "what is no directory is no container");
     world.tool("ctr-run").args(["list", "--format", "xml"]).run().fails(1, &["xml"]);
+}
+
+// Where there is a command they would be without effect, and --namespace would show another's containers.
+#[test]
+fn what_is_for_the_pipeline_is_refused_with_a_command() {
+    let world = World::create();
+    for options in [&["--rm"][..], &["--record", "x"], &["--namespace", "x"], &["--state-dir", "x"]] {
+        let refused = world.tool("ctr-run").args(options).args(["list", "-q"]).run();
+        refused.fails(1, &[options[0], "pipeline"]);
+        let refused = world.tool("ctr-run").args(["list", "-q"]).args(options).run();
+        refused.fails(1, &[options[0]]);
+    }
+    let help = world.tool("ctr-run").args(["list", "--help"]).run().success().stdout;
+    assert!(!help.contains("--namespace"), "{help}");
 }
 
 // Docker and podman pass on only annotations that are not told to be unsafe.
@@ -224,10 +244,13 @@ fn a_root_that_was_named_must_be_there() {
 fn features_have_the_shape_of_runcs_and_name_every_annotation_that_is_honoured() {
     let features = World::create().tool("ctr-run").arg("features").run().success().stdout;
     let features: Value = serde_json::from_str(&features).unwrap();
+    for hook in ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"] {
+        assert!(features["hooks"].as_array().unwrap().iter().any(|name| name == hook), "{hook}");
+    }
+    assert_eq!(features["linux"]["seccomp"]["enabled"], true);
     for member in [
         "/ociVersionMin",
         "/ociVersionMax",
-        "/hooks",
         "/mountOptions",
         "/linux/namespaces",
         "/linux/capabilities",
@@ -236,7 +259,6 @@ fn features_have_the_shape_of_runcs_and_name_every_annotation_that_is_honoured()
         "/linux/cgroup/systemd",
         "/linux/cgroup/systemdUser",
         "/linux/cgroup/rdma",
-        "/linux/seccomp/enabled",
         "/linux/seccomp/actions",
         "/linux/seccomp/operators",
         "/linux/seccomp/archs",

@@ -201,27 +201,6 @@ fn pause_freezes_and_resume_thaws() {
 }
 
 #[test]
-fn spec_writes_what_runc_writes() {
-    need!(Need::Program("runc"));
-    let world = World::create();
-    for runtime in ["ctr-run", "runc"] {
-        fs::create_dir(world.dir().join(runtime)).unwrap();
-        let tool = if runtime == "runc" { world.program("runc") } else { world.tool(runtime) };
-        tool.arg("spec").dir(&world.dir().join(runtime)).run().success();
-    }
-    let read = |runtime: &str| -> Value {
-        serde_json::from_slice(&fs::read(world.dir().join(runtime).join("config.json")).unwrap()).unwrap()
-    };
-    let (ours, runcs) = (read("ctr-run"), read("runc"));
-    let pointers = ["/process/args", "/process/terminal", "/process/cwd", "/root"];
-    for pointer in pointers.iter().chain(&["/linux/maskedPaths", "/linux/namespaces"]) {
-        assert_eq!(ours.pointer(pointer), runcs.pointer(pointer), "{pointer}");
-    }
-    let again = world.tool("ctr-run").arg("spec").dir(&world.dir().join("ctr-run")).run();
-    again.fails_with_one_line(&["config.json"]);
-}
-
-#[test]
 fn a_bundle_that_runc_specified_runs() {
     need!(Need::Root, Need::Busybox, Need::Program("runc"));
     let world = World::create();
@@ -236,17 +215,6 @@ fn a_bundle_that_runc_specified_runs() {
     fs::write(bundle.join("config.json"), config.to_string()).unwrap();
     let ran = world.tool("ctr-run").args(["run", &world.id("t")]).dir(&bundle).run().success();
     assert_eq!(ran.stdout, "runc\nread-only\n");
-}
-
-#[test]
-fn features_are_told() {
-    let features = World::create().tool("ctr-run").arg("features").run().success();
-    let features: Value = serde_json::from_str(&features.stdout).unwrap();
-    assert!(features["ociVersionMin"].as_str().unwrap().starts_with("1."));
-    for hook in ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"] {
-        assert!(features["hooks"].as_array().unwrap().contains(&json!(hook)), "{hook}");
-    }
-    assert_eq!(features["linux"]["seccomp"]["enabled"], true);
 }
 
 #[test]

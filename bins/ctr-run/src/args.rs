@@ -16,6 +16,7 @@ use crate::update::Update;
 /// Without a command, ctr-run reads a record from standard input and runs its bundle in the foreground.
 #[derive(Debug, Parser)]
 #[command(name = "ctr-run", version = VERSION, disable_version_flag = true, max_term_width = 100)]
+#[command(mut_arg("state_dir", |arg| arg.global(false)), mut_arg("namespace", |arg| arg.global(false)))]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -85,6 +86,20 @@ pub(crate) struct Pipeline {
     /// Remove the bundle when the container has ended
     #[arg(long)]
     pub(crate) rm: bool,
+}
+
+impl Pipeline {
+    /// An option of these that was given.
+    pub(crate) fn given(&self) -> Option<&'static str> {
+        [
+            ("--state-dir", self.state.state_dir.is_some()),
+            ("--namespace", self.state.namespace.is_some()),
+            ("--record", self.record.is_some()),
+            ("--rm", self.rm),
+        ]
+        .into_iter()
+        .find_map(|(option, given)| given.then_some(option))
+    }
 }
 
 // The options of a command are set out only when it is the one that was given: those of all the others
@@ -268,9 +283,9 @@ pub(crate) struct Exec {
     /// Add a capability; may be repeated
     #[arg(short, long, value_name = "CAPABILITY")]
     pub(crate) cap: Vec<String>,
-    /// Set no-new-privileges
-    #[arg(long)]
-    pub(crate) no_new_privs: bool,
+    /// Set no-new-privileges, or with false unset it
+    #[arg(long, value_name = "BOOLEAN", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) no_new_privs: Option<bool>,
     /// AppArmor profile
     #[arg(long, value_name = "PROFILE")]
     pub(crate) apparmor: Option<String>,

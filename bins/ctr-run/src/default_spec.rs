@@ -2,7 +2,7 @@
 //! `spec`: the config.json that runc writes to begin with.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 
 use ctr_cli::{Context, Error};
@@ -14,19 +14,19 @@ use serde_json::{Value, json};
 
 /// Writes config.json into a directory that has none yet.
 pub(crate) fn write(bundle: &Path, rootless: bool) -> Result<(), Error> {
-    let path = bundle.join("config.json");
-    let mut file = File::create_new(&path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => {
-            Error::new(ErrorKind::Conflict, "File config.json exists. Remove it first")
-        }
-        _ => error.into(),
-    })?;
     let mut spec = spec(rootless);
     // As runc has it: with a cgroup namespace of its own on v1, the container would not see where it is.
     if Hierarchies::detect()?.mode() == Mode::V2 {
         let namespaces = spec["linux"]["namespaces"].as_array_mut().expect("an array");
         namespaces.push(json!({"type": "cgroup"}));
     }
+    let path = bundle.join("config.json");
+    let mut file = match File::create_new(&path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            return Err(Error::new(ErrorKind::Conflict, "File config.json exists. Remove it first"));
+        }
+        created => created.unable_to(|| format!("make {}", path.display()))?,
+    };
     file.write_all(&as_go_writes(&spec)).unable_to(|| format!("write {}", path.display()))
 }
 

@@ -31,7 +31,7 @@ pub(crate) fn perform(container: &Container, args: &Exec) -> Result<ExitCode, Er
 fn process(container: &Container, args: &Exec) -> Result<ProcessPlan, Error> {
     if let Some(path) = &args.process {
         let (mut process, warnings) = spec::load_process(path)?;
-        warnings.iter().for_each(|warning| eprintln!("ctr-run: {warning}"));
+        warnings.iter().for_each(ctr_runtime::warn);
         if let Some(first) = container.config()?.process() {
             spec::complete_process(&mut process, first);
         }
@@ -66,8 +66,8 @@ fn process(container: &Container, args: &Exec) -> Result<ProcessPlan, Error> {
         groups.extend(&args.additional_gids);
         process.user_mut().set_additional_gids(Some(groups));
     }
-    if args.no_new_privs {
-        process.set_no_new_privileges(Some(true));
+    if args.no_new_privs.is_some() {
+        process.set_no_new_privileges(args.no_new_privs);
     }
     if args.apparmor.is_some() {
         process.set_apparmor_profile(args.apparmor.clone());

@@ -55,3 +55,17 @@ pub(crate) fn features() -> Value {
         "potentiallyUnsafeConfigAnnotations": ["org.criu.config", "org.systemd.property.", "run.oci."]
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ctr_runtime::plan::MountOptions;
+
+    // What the parser does not know is handed to the file system.
+    #[test]
+    fn every_mount_option_that_is_told_is_known() {
+        let told: Vec<String> = serde_json::from_value(features()["mountOptions"].take()).unwrap();
+        let unknown = MountOptions::parse(&told).data;
+        assert!(told.len() > 60 && unknown.is_empty(), "{unknown:?}");
+    }
+}

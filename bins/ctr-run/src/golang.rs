@@ -93,8 +93,9 @@ fn write(
 ) -> Result<Option<OsString>, Error> {
     let Some(long) = arg.get_long() else { return Ok(None) };
     let mut word = OsString::from(format!("--{long}"));
+    let takes_value = arg.get_num_args().is_none_or(|count| count.min_values() > 0);
     match arg.get_action() {
-        ArgAction::Set | ArgAction::Append => {
+        ArgAction::Set | ArgAction::Append if takes_value => {
             let value = value.or_else(|| rest.next());
             let value = value.ok_or_else(|| Error::misuse(format!("flag needs an argument: --{long}")))?;
             word.push("=");
@@ -103,7 +104,14 @@ fn write(
         }
         _ => match value.as_deref().map(OsStr::as_bytes) {
             None | Some(b"1" | b"t" | b"T" | b"true" | b"TRUE" | b"True") => Ok(Some(word)),
-            Some(b"0" | b"f" | b"F" | b"false" | b"FALSE" | b"False") => Ok(None),
+            Some(b"0" | b"f" | b"F" | b"false" | b"FALSE" | b"False") => match arg.get_action() {
+                // Here it says more than nothing.
+                ArgAction::Set => {
+                    word.push("=false");
+                    Ok(Some(word))
+                }
+                _ => Ok(None),
+            },
             Some(_) => {
                 let value = value.unwrap_or_default();
                 Err(Error::misuse(format!("invalid boolean value {value:?} for --{long}: it is true or false")))
@@ -132,6 +140,8 @@ mod tests {
     fn a_switch_takes_true_or_false() {
         assert_eq!(adapted("ctr-run run --detach=true -keep=0 --no-pivot=F x"), "ctr-run run --detach x");
         assert_eq!(adapted("ctr-run --debug=x list"), "invalid boolean value \"x\" for --debug: it is true or false");
+        assert_eq!(adapted("ctr-run exec -no-new-privs=0 x ls"), "ctr-run exec --no-new-privs=false x ls");
+        assert_eq!(adapted("ctr-run exec -no-new-privs x ls"), "ctr-run exec --no-new-privs x ls");
     }
 
     #[test]

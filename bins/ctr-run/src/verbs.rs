@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The verbs of an OCI runtime, answered as runc answers them.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 
 use ctr_cli::{Context, Error};
@@ -20,7 +20,11 @@ pub(crate) fn perform(args: &Args) -> ExitCode {
     let command = args.command.as_ref().expect("a verb was given");
     let log = Log::new(&args.global);
     log.debug(|| format!("{command:?}"));
-    match dispatch(&args.global, command) {
+    let dispatched = match args.pipeline.given() {
+        Some(option) => Err(Error::misuse(format!("{option} is for the pipeline, where there is no command"))),
+        None => dispatch(&args.global, command),
+    };
+    match dispatched {
         Ok(code) => code,
         Err(error) => fail(&log, &error, if matches!(command, Command::Exec(_)) { 255 } else { 1 }),
     }
@@ -85,9 +89,15 @@ fn root(global: &Global) -> Result<PathBuf, Error> {
     match &global.root {
         Some(root) => {
             let root = std::path::absolute(root).unable_to(|| "find --root")?;
-            match root.parent() {
-                None => Err(Error::misuse("--root must not be /")),
-                Some(_) => Ok(root),
+            // However many .. it has: `delete --force` would go for the system's directories.
+            let depth = root.components().fold(0_usize, |depth, part| match part {
+                Component::Normal(_) => depth + 1,
+                Component::ParentDir => depth.saturating_sub(1),
+                _ => depth,
+            });
+            match depth {
+                0 => Err(Error::misuse("--root must not be /")),
+                _ => Ok(root),
             }
         }
         None => Ok(ctr_store::runtime_root("default")),

@@ -265,7 +265,8 @@ pub(crate) fn list(root: &Path) -> Result<Vec<ContainerDir>, RuntimeError> {
     let mut all = Vec::new();
     for entry in fs::read_dir(root).map_err(RuntimeError::io("read", root))? {
         let entry = entry.map_err(RuntimeError::io("read", root))?;
-        let id = entry.file_name().into_string().ok();
+        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let id = entry.file_name().into_string().ok().filter(|_| is_directory);
         all.extend(id.and_then(|id| ContainerDir::new(root, &id).ok()));
     }
     all.sort_by(|a, b| a.id.cmp(&b.id));
