@@ -114,9 +114,7 @@ fn podman_gives_a_container_a_terminal_and_an_init() {
     let (code, screen) = Terminal::open(run, 33, 77).wait();
     assert_eq!(code, 3, "{screen}");
     assert!(screen.contains("/dev/pts/0") && screen.contains("33 77"), "{screen}");
-    if Need::Program("/usr/libexec/podman/catatonit").lacking().is_some() {
-        return;
-    }
+    need!(Need::Program("/usr/libexec/podman/catatonit"));
     let ran = podman.make(&["run", "--rm", "--init"], &["busybox", "cat", "/proc/1/cmdline"]).run().success();
     assert!(ran.stdout.contains("init"), "{}", ran.stdout);
 }

@@ -39,7 +39,7 @@ fn mapped(destination: &str, source: &Path, option: &str, uids: Value, gids: Val
 fn impossible(ran: &Outcome) -> bool {
     let impossible = ran.stderr.contains("does not support idmapped mounts");
     if impossible {
-        eprintln!("SKIP: {}", ran.stderr);
+        ctr_tests::need::cannot(&ran.stderr);
     }
     impossible
 }

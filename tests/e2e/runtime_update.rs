@@ -68,8 +68,8 @@ fn recorded(scene: &Scene) -> Value {
 }
 
 /// Says that the machine's cgroups lack something.
-fn skip(what: &str) {
-    ctr_tests::need::skip(&format!("the kernel offers no {what} here"));
+fn cannot(what: &str) {
+    ctr_tests::need::cannot(&format!("the kernel offers no {what} here"));
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn flags_change_limits_and_leave_the_others() {
     let scene = waiting(&json!({"memory": {"limit": 32 * MB}, "pids": {"limit": 20}}));
     if memory(&scene).is_none() || pids(&scene).is_none() {
         scene.delete();
-        return skip("controllers of memory, cpu and pids");
+        return cannot("controllers of memory, cpu and pids");
     }
     update(&scene, &["--memory", "64M"]).success();
     assert_eq!(memory(&scene), Some((64 * MB).to_string()));
@@ -107,7 +107,7 @@ fn quota_and_period_each_keep_the_other() {
     let scene = waiting(&json!({"cpu": {"quota": 500_000, "period": 1_000_000}}));
     if quota(&scene).is_none() {
         scene.delete();
-        return skip("cpu controller");
+        return cannot("cpu controller");
     }
     for (flags, expected) in [
         (&["--cpu-period", "900000"][..], "500000 900000"),
@@ -136,7 +136,7 @@ fn resources_come_from_standard_input_or_a_file() {
     let scene = waiting(&json!({}));
     if memory(&scene).is_none() {
         scene.delete();
-        return skip("memory controller");
+        return cannot("memory controller");
     }
     update_by(&scene, &json!({"memory": {"limit": 40 * MB}, "PIDS": {"Limit": 7}, "cpu": null})).success();
     assert_eq!(memory(&scene), Some((40 * MB).to_string()));
@@ -156,7 +156,7 @@ fn a_limit_of_memory_keeps_that_of_memory_and_swap() {
     let swap = |scene: &Scene| value(scene, "memory", "memory.memsw.limit_in_bytes", "memory.swap.max");
     if swap(&scene).is_none() {
         scene.delete();
-        return skip("limit of swap");
+        return cannot("limit of swap");
     }
     // v2 counts swap alone
     let on_v1 = controller(&scene, "memory").1;
@@ -183,7 +183,7 @@ fn a_failed_update_names_the_file_and_changes_nothing() {
     let scene = waiting(&json!({"memory": {"limit": 64 * MB}}));
     if memory(&scene).is_none() || value(&scene, "cpuset", "cpuset.cpus", "cpuset.cpus").is_none() {
         scene.delete();
-        return skip("controllers of memory and cpusets");
+        return cannot("controllers of memory and cpusets");
     }
     let before = recorded(&scene);
     let failed = update_by(&scene, &json!({"memory": {"limit": 32 * MB}, "cpu": {"cpus": "4000"}}));
@@ -202,7 +202,7 @@ fn a_limit_below_use_is_refused_with_the_use() {
     let scene = waiting(&json!({"memory": {"limit": 64 * MB, "swap": 64 * MB}}));
     if memory(&scene).is_none() {
         scene.delete();
-        return skip("memory controller");
+        return cannot("memory controller");
     }
     scene.exec("mkdir -p /dev/shm; dd if=/dev/zero of=/dev/shm/x bs=1M count=16").run().success();
     let resources = json!({"memory": {"limit": 4 * MB, "checkBeforeUpdate": true}});

@@ -52,7 +52,8 @@ fn a_lack_of_memory_is_an_event() {
     });
     let ran = scene.make(&["run", "--detach"]).detaches().run();
     if ran.code() != 0 {
-        return ctr_tests::need::skip(&format!("swap cannot be limited here: {}", ran.stderr));
+        assert!(ran.stderr.contains("memory"), "{}", ran.stderr);
+        return ctr_tests::need::cannot(&format!("swap cannot be limited here: {}", ran.stderr));
     }
     let events = scene.runtime(&["events", "--interval", "10ms", &scene.id]).spawn();
     events.wait_for_output("\"stats\"");
