@@ -102,8 +102,7 @@ fn parse_range(text: &str, of_container: Option<&Vec<IdMap>>) -> Result<IdMap, S
             format!("{text:?}: the container's user namespace has no one mapping for ids {} to it", map.host)
         })?;
     }
-    let fits = |first: u32| map.size > 0 && first.checked_add(map.size).is_some();
-    if fits(map.container) && fits(map.host) { Ok(map) } else { Err(malformed()) }
+    Some(map).filter(IdMap::is_valid).ok_or_else(malformed)
 }
 
 fn host_id(map: IdMap, of_container: Option<&Vec<IdMap>>) -> Option<u32> {

@@ -42,6 +42,14 @@ pub struct IdMap {
     pub size: u32,
 }
 
+impl IdMap {
+    /// Whether there are such ids: the greatest number is none.
+    pub(super) fn is_valid(&self) -> bool {
+        let ends = |first: u32| first.checked_add(self.size).is_some();
+        self.size > 0 && ends(self.container) && ends(self.host)
+    }
+}
+
 impl NamespacePlan {
     /// Sorts out what `linux.namespaces` asks for.
     pub fn new(linux: &Linux) -> Result<Self, RuntimeError> {
@@ -108,11 +116,8 @@ fn user(linux: &Linux, plan: &NamespacePlan) -> Result<Option<UserPlan>, Runtime
 pub(super) fn mappings(field: &str, mappings: Option<&[LinuxIdMapping]>) -> Result<Vec<IdMap>, RuntimeError> {
     let convert = |map: &LinuxIdMapping| {
         let (container, host, size) = (map.container_id(), map.host_id(), map.size());
-        let fits = |first: u32| size > 0 && first.checked_add(size - 1).is_some_and(|last| last < u32::MAX);
-        match fits(container) && fits(host) {
-            true => Ok(IdMap { container, host, size }),
-            false => Err(RuntimeError::config(field, format!("{container}:{host}:{size} is no range of ids"))),
-        }
+        let refused = || RuntimeError::config(field, format!("{container}:{host}:{size} is no range of ids"));
+        Some(IdMap { container, host, size }).filter(IdMap::is_valid).ok_or_else(refused)
     };
     mappings.unwrap_or_default().iter().map(convert).collect()
 }
