@@ -15,7 +15,8 @@ use crate::runtime_mounts::{USER_NAMESPACE, add_mount};
 fn a_source_in_the_root_is_what_is_mounted_there_by_then() {
     need!(Need::Root, Need::Busybox);
     for flags in [&[][..], &USER_NAMESPACE] {
-        let scene = Scene::of(None, flags, "cat /tmp/final/file; ls /tmp/final; ls /tmp/out 2>&1");
+        let script = "cat /tmp/final/file; ls /tmp/final; for l in itself copied; do busybox readlink /tmp/$l; done; ls /tmp/out 2>&1";
+        let scene = Scene::of(None, flags, script);
         let volume = scene.world.dir().join("volume");
         fs::create_dir(&volume).unwrap();
         fs::write(volume.join("file"), "mounted\n").unwrap();
@@ -31,9 +32,14 @@ fn a_source_in_the_root_is_what_is_mounted_there_by_then() {
             add_mount(config, bind(&inside("tmp/final"), &inside("tmp/first")));
             std::os::unix::fs::symlink("/", volume.join("link")).unwrap();
             add_mount(config, bind("/tmp/out", &inside("tmp/first/link/etc")));
+            for (destination, option) in [("/tmp/itself", "src-nofollow"), ("/tmp/copied", "copy-symlink")] {
+                let mut mount = bind(destination, &inside("tmp/first/link"));
+                mount["options"] = json!(["bind", option]);
+                add_mount(config, mount);
+            }
         });
         let shown = scene.make(&["run"]).run().success().stdout;
-        assert!(shown.starts_with("mounted\nfile\nlink\n"), "{shown}");
+        assert!(shown.starts_with("mounted\nfile\nlink\n/\n/\n"), "{shown}");
         // A link there is the container's, and leads nowhere on the host.
         assert!(shown.contains("passwd") && !shown.contains("fstab"), "{shown}");
     }

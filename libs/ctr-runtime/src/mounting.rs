@@ -18,7 +18,7 @@ use crate::beneath::{Leaf, Root, is_dir};
 use crate::cgroup_mount::{self, CgroupMount};
 use crate::copy_up;
 use crate::mount_source::{self, Source};
-use crate::plan::{Change, MountKind, MountPlan};
+use crate::plan::{Change, MountKind, MountOptions, MountPlan};
 use crate::report::{Channel, InitFailure, Step, StepResult};
 
 /// Makes mounts in a container.
@@ -38,9 +38,10 @@ impl Mounter<'_> {
     /// Makes a mount, of what the parent has prepared of it if that is anything. Returns the mount, unless
     /// it was to be a symlink; what is left to do is to [`settle`] and to [`complete`] it.
     pub(crate) fn mount(&self, planned: &MountPlan, prepared: Option<Source>) -> StepResult<Option<OwnedFd>> {
-        if let (None, Some(inside)) = (&prepared, &planned.source_inside) {
-            return self.bind_from_inside(planned, inside).map(Some);
-        }
+        let prepared = match (prepared, &planned.source_inside) {
+            (None, Some(inside)) => Some(self.open_inside(planned, inside)?),
+            (prepared, _) => prepared,
+        };
         match (prepared, &planned.kind) {
             (Some(Source::Symlink(target)), _) => self.make_symlink(planned, &target).map(|()| None),
             (Some(Source::Tree(tree)), MountKind::Bind { .. }) => self.bind(planned, tree).map(Some),
@@ -65,10 +66,15 @@ impl Mounter<'_> {
         }
     }
 
-    fn bind_from_inside(&self, planned: &MountPlan, inside: &Path) -> StepResult<OwnedFd> {
+    fn open_inside(&self, planned: &MountPlan, inside: &Path) -> StepResult<Source> {
         let failed = || failed_at(planned);
+        let MountOptions { copy_symlink, source_nofollow, .. } = planned.options;
+        let nofollow = if copy_symlink || source_nofollow { OFlag::O_NOFOLLOW } else { OFlag::empty() };
+        let found = self.root.open(inside, OFlag::O_PATH | nofollow).step_with(failed)?;
+        if copy_symlink && let Ok(target) = readlinkat(&found, "") {
+            return Ok(Source::Symlink(target.into()));
+        }
         let recursive = matches!(planned.kind, MountKind::Bind { recursive: true, .. });
-        let found = self.root.open(inside, OFlag::O_PATH).step_with(failed)?;
         let tree = mount::clone_tree(found.as_fd(), Path::new(""), recursive).step_with(failed)?;
         if planned.idmap.is_some() {
             let mapped = self.parent.map_or(Ok(false), |parent| parent.map_ids(&tree)).step_with(failed)?;
@@ -77,7 +83,7 @@ impl Mounter<'_> {
                 return Err(InitFailure::finding(format!("{}: {why}", failed())));
             }
         }
-        self.bind(planned, tree)
+        Ok(Source::Tree(tree))
     }
 
     fn bind(&self, planned: &MountPlan, tree: OwnedFd) -> StepResult<OwnedFd> {
