@@ -95,13 +95,6 @@ impl Hierarchies {
         }
     }
 
-    /// Whether a v1 hierarchy holds the controller, or would if there were one: the question that
-    /// [`Limits::settings`](super::Limits::settings) asks.
-    pub fn on_v1(&self, controller: &str) -> bool {
-        let held = self.0.iter().any(|hierarchy| hierarchy.names.iter().any(|name| name == controller));
-        held || self.mode() == Mode::V1
-    }
-
     /// Where the one hierarchy of v2 is mounted, when there is no other.
     pub(crate) fn only_v2(&self) -> Option<&Path> {
         match &self.0[..] {
@@ -233,7 +226,6 @@ mod tests {
         ];
         assert_eq!(names(&hybrid), expected.map(|(names, path)| (names.to_owned(), path)));
         assert_eq!(hybrid.mode(), Mode::Hybrid);
-        assert!(hybrid.on_v1("cpuacct") && hybrid.on_v1("memory") && !hybrid.on_v1("hugetlb"));
     }
 
     #[test]
@@ -243,9 +235,6 @@ mod tests {
         assert_eq!(lines(|line| !line.contains("cgroup2")).mode(), Mode::V1);
         assert_eq!(lines(|line| line.contains("cgroup2")).mode(), Mode::V2);
         assert_eq!(lines(|line| line.contains("ext4")).mode(), Mode::None);
-        // where there is no v2, a missing controller is one that v1 lacks
-        assert!(lines(|line| !line.contains("cgroup2")).on_v1("hugetlb"));
-        assert!(!lines(|line| line.contains("cgroup2")).on_v1("memory"));
     }
 
     #[test]

@@ -37,7 +37,7 @@ impl CgroupPreview {
         let paths = Cgroup::planned(&plan.hierarchies()?, plan)?;
         let mut files = Vec::new();
         for setting in plan.limits.settings(|controller| paths.on_v1(controller))? {
-            let directory = paths.path_of(&setting.controller).or(paths.v2_path());
+            let directory = paths.path_of(&setting.controller);
             files.push(FileValue {
                 file: directory.map_or(PathBuf::new(), |path| path.join(&*setting.file)),
                 value: setting.value,

@@ -198,6 +198,16 @@ fn a_thread_joins_by_itself_and_a_process_is_added() {
 }
 
 #[test]
+fn a_controller_is_v1s_where_one_has_it_or_there_is_no_other() {
+    let cgroup = |names: &[&str]| {
+        let paths = names.iter().map(|name| ((*name).to_owned(), PathBuf::from("/a"))).collect::<BTreeMap<_, _>>();
+        Cgroup::try_from(paths).expect("an absolute path")
+    };
+    assert!(cgroup(&["", "memory"]).on_v1("memory") && !cgroup(&["", "memory"]).on_v1("hugetlb"));
+    assert!(cgroup(&["memory"]).on_v1("hugetlb") && !cgroup(&[""]).on_v1("memory"));
+}
+
+#[test]
 fn a_cgroup_that_is_gone_is_empty_but_cannot_be_joined() {
     let Some(hierarchies) = skip("a_cgroup_that_is_gone_is_empty_but_cannot_be_joined", |_| None) else { return };
     let scratch = create(&hierarchies, "gone");
