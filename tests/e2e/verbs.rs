@@ -277,6 +277,24 @@ fn a_damaged_state_does_not_hide_other_containers() {
     fs::remove_dir_all(damaged).unwrap();
 }
 
+// A root that is not a state root: `--root /home delete --force user`.
+#[test]
+fn delete_removes_no_directory_that_is_not_a_containers() {
+    need!(Need::Root);
+    let world = World::create();
+    let (home, leftover) = (world.run_root().join("user"), world.run_root().join("leftover"));
+    for dir in [&home, &leftover] {
+        fs::create_dir_all(dir).unwrap();
+        fs::write(dir.join("config.json"), "{}").unwrap();
+    }
+    fs::write(home.join("letter"), "dear").unwrap();
+    let delete = |id: &str| world.tool("ctr-run").args(["delete", "--force", id]).run();
+    delete("user").fails(1, &["user is not a container's: it holds letter"]);
+    assert!(home.join("letter").exists() && home.join("config.json").exists());
+    delete("leftover").success();
+    assert!(!leftover.exists());
+}
+
 #[test]
 fn errors_go_to_the_log_in_runcs_form() {
     let world = World::create();

@@ -308,7 +308,7 @@ pub fn remove_leftovers(root: &Path, id: &str) -> Result<(), RuntimeError> {
         result => result?,
     };
     match dir.load() {
-        Err(RuntimeError::NotFound(_)) => dir.remove(),
+        Err(RuntimeError::NotFound(_)) => dir.remove_leftovers(),
         result => Container { state: result?, dir }.remove(),
     }
 }

@@ -24,3 +24,6 @@ pub use options::{
     CgroupsMode, CheckpointOptions, CriuOptions, EmptyNamespace, LsmProfile, NetworkLock, PageServer, RestoreOptions,
 };
 pub use restore::restore;
+
+/// Where criu works for a container, in the container's state directory.
+pub(crate) const DIRECTORY: &str = "criu";

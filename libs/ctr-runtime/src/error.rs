@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What can go wrong with a container, in the words that runc's callers look for.
 
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -56,6 +57,8 @@ pub enum RuntimeError {
     WrongState { action: &'static str, id: String, status: &'static str },
     #[error("the container's state {} is damaged", path.display())]
     DamagedState { path: PathBuf, source: serde_json::Error },
+    #[error("{} is not a container's: it holds {}", path.display(), name.display())]
+    Foreign { path: PathBuf, name: OsString },
     #[error("error running {hook} hook #{index}: {}", path.display())]
     Hook { hook: &'static str, index: usize, path: PathBuf, source: io::Error },
     #[error("error running {hook} hook #{index}: {} {outcome}", path.display())]
@@ -135,6 +138,7 @@ impl Classify for RuntimeError {
             | Self::Config { .. }
             | Self::InvalidId(_)
             | Self::DamagedState { .. }
+            | Self::Foreign { .. }
             | Self::HostileImage { .. } => ErrorKind::Invalid,
             Self::Exists(_)
             | Self::NotRunning(_)

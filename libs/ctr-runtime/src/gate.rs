@@ -17,8 +17,10 @@ use nix::sys::stat::Mode;
 
 use crate::report::{Channel, InitFailure, Message, Step, StepResult};
 
-const START: &str = "exec.fifo";
-const REPORT: &str = "report.fifo";
+/// What opens the gate.
+pub(crate) const START: &str = "exec.fifo";
+/// What tells of failures from there on.
+pub(crate) const REPORT: &str = "report.fifo";
 
 /// Where the container's process waits before it executes its program.
 #[derive(Debug)]

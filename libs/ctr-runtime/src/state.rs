@@ -26,14 +26,26 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::RuntimeError;
 use crate::cgroup::{Cgroup, Manager};
-use crate::gate;
 use crate::intel_rdt::RdtGroup;
 use crate::plan::Hooks;
+use crate::{RuntimeError, criu, gate, notify};
 
 /// The largest state.json: it holds the annotations of a config, and those are no larger.
 const LARGEST: u64 = 16 << 20;
+/// All names in a container's directory: what holds another one is somebody else's.
+const NAMES: [&str; 10] = [
+    "state.json",
+    ".state.json",
+    "config.json",
+    ".config.json",
+    CGROUP,
+    PROCESS,
+    gate::START,
+    gate::REPORT,
+    notify::DIRECTORY,
+    criu::DIRECTORY,
+];
 const CGROUP: &str = "cgroup";
 const PROCESS: &str = "process";
 
@@ -224,6 +236,18 @@ impl ContainerDir {
         }
         state.cgroup_is_made |= state.pid != 0 || self.recorded(CGROUP).is_some();
         Ok(state)
+    }
+
+    /// Removes a directory without a state, which a killed runtime left; one that holds what no runtime puts there
+    /// is not a container's, and is left alone.
+    pub(crate) fn remove_leftovers(&self) -> Result<(), RuntimeError> {
+        for entry in fs::read_dir(&self.path).map_err(RuntimeError::io("read", &self.path))? {
+            let name = entry.map_err(RuntimeError::io("read", &self.path))?.file_name();
+            if !NAMES.iter().any(|known| name == *known) {
+                return Err(RuntimeError::Foreign { path: self.path.clone(), name });
+            }
+        }
+        self.remove()
     }
 
     /// Removes the directory; one that is not there is no failure.

@@ -101,7 +101,7 @@ impl Yard {
     /// criu would otherwise mount the hierarchy of v2 anew, which takes away its options on the whole machine,
     /// `nsdelegate` among them (criu's issue 3029).
     pub(super) fn create(dir: &ContainerDir) -> Result<Self, RuntimeError> {
-        let top = dir.path().join("criu");
+        let top = dir.path().join(super::DIRECTORY);
         let mut make = DirBuilder::new();
         make.recursive(true).mode(0o755);
         let unified = top.join("cgroups/unified");
