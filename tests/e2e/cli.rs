@@ -6,8 +6,8 @@ use std::process::Stdio;
 use ctr_tests::{Image, Layer, Need, World, need};
 use serde_json::Value;
 
-const TOOLS: [&str; 8] =
-    ["ctr-pull", "ctr-unpack", "ctr-bundle", "ctr-run", "ctr-shim", "ctr-sched", "ctr-events", "ctr-task"];
+const TOOLS: [&str; 9] =
+    ["ctr-pull", "ctr-unpack", "ctr-bundle", "ctr-run", "ctr-shim", "ctr-sched", "ctr-events", "ctr-task", "ctr-gc"];
 
 #[test]
 fn this_file_knows_every_tool() {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The runtime killed at one system call after the other: `delete --force` always clears up.
+//! The runtime killed at one system call after the other: `delete --force` always clears up, and so does
+//! `ctr-gc --repair`, which leaves alone what is whole.
 //!
 //! strace counts the calls of each name and process apart, so that now the runtime is hit and now the
 //! container's process. Every seventh call is tried, from another beginning for each verb.
@@ -23,10 +24,17 @@ const RUNTIME: &[&str] = &["sh", "-c", "exec strace -D \"$@\" < /dev/null >> out
 
 // Kills the processes of a command at one of its calls after the other; `prepare` goes before each.
 fn kill_at_every_call(scene: &Scene, first: usize, words: &[&str], prepare: impl Fn()) {
-    kill_with(ALL, scene, first, words, prepare);
+    kill_with(ALL, scene, first, words, prepare, || scene.delete());
 }
 
-fn kill_with(tracer: &[&str], scene: &Scene, first: usize, words: &[&str], prepare: impl Fn()) {
+fn kill_with(
+    tracer: &[&str],
+    scene: &Scene,
+    first: usize,
+    words: &[&str],
+    prepare: impl Fn(),
+    mut clear: impl FnMut(),
+) {
     let calls = calls_of(tracer, scene, words, &prepare);
     assert!(calls.len() > 4 * STEP, "{words:?} makes {} calls only", calls.len());
     let mut killed = 0;
@@ -34,12 +42,53 @@ fn kill_with(tracer: &[&str], scene: &Scene, first: usize, words: &[&str], prepa
         prepare();
         let inject = format!("inject={name}:signal=KILL:when={count}");
         let outcome = trace(tracer, scene, words, &["-o", "/dev/null", "-e", &inject]);
-        scene.delete(); // and the world's end finds what is left
+        clear(); // and the world's end finds what is left
         let leaks = after_the_tracer(scene);
         assert!(leaks.is_empty(), "killed at call {count} of {name} of {words:?}: {leaks:?}");
         killed += usize::from(outcome.status.code() != Some(0));
     }
     assert!(killed >= 3, "{words:?} was killed {killed} times only");
+}
+
+/// What a repair after each kill has found.
+#[derive(Debug, Default)]
+struct Repairs {
+    cleared: usize,
+    whole: usize,
+}
+
+impl Repairs {
+    // What is left of a container that is killed at its start takes a moment to end.
+    fn repair(&mut self, scene: &Scene) {
+        for _ in 0..500 {
+            scene.world.tool("ctr-gc").arg("--repair").run().success();
+            if !scene.dir().exists() {
+                self.cleared += 1;
+                return;
+            }
+            if scene.dir().join("complete").is_symlink() || status(scene) == "running" {
+                self.whole += 1;
+                return scene.delete();
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        panic!("a repair leaves a container that is {}", status(scene));
+    }
+}
+
+/// What the container does, or why that is not known.
+pub(crate) fn status(scene: &Scene) -> String {
+    let state = scene.runtime(&["state", &scene.id]).run();
+    match serde_json::from_str::<serde_json::Value>(&state.stdout) {
+        Ok(object) => object["status"].as_str().unwrap().to_owned(),
+        Err(_) => state.stderr,
+    }
+}
+
+fn repair_after_every_call(scene: &Scene, first: usize, words: &[&str], prepare: impl Fn()) -> Repairs {
+    let mut repairs = Repairs::default();
+    kill_with(ALL, scene, first, words, prepare, || repairs.repair(scene));
+    repairs
 }
 
 // With -D the tracer is beside the command and not its parent: it stays as long as the container does.
@@ -125,7 +174,46 @@ fn a_killed_start_or_delete_leaves_nothing_that_delete_does_not_remove() {
 }
 
 #[test]
-fn a_killed_restore_leaves_nothing_that_delete_does_not_remove() {
+fn a_repair_clears_up_after_a_killed_create() {
+    need!(Need::Root, Need::Busybox, Need::Program("strace"));
+    let scene = Scene::new("exec sleep 1000");
+    let words = ["create", "--bundle", &bundle_of(&scene), &scene.id];
+    let repairs = repair_after_every_call(&scene, 5, &words, || {});
+    assert!(repairs.cleared > 5 * repairs.whole, "{repairs:?}");
+}
+
+#[test]
+fn a_repair_clears_up_after_a_killed_run() {
+    need!(Need::Root, Need::Busybox, Need::Program("strace"));
+    let scene = Scene::new("exec sleep 1000");
+    let words = ["run", "--detach", "--bundle", &bundle_of(&scene), &scene.id];
+    let repairs = repair_after_every_call(&scene, 0, &words, || {});
+    assert!(repairs.cleared > 2 * repairs.whole, "{repairs:?}");
+}
+
+#[test]
+fn a_repair_finishes_a_killed_delete() {
+    need!(Need::Root, Need::Busybox, Need::Program("strace"));
+    let scene = Scene::new("exec sleep 1000");
+    let repairs = repair_after_every_call(&scene, 1, &["delete", "--force", &scene.id], || create(&scene));
+    // At most of its calls it has not begun to delete.
+    assert!(repairs.cleared > 2, "{repairs:?}");
+}
+
+#[test]
+fn a_repair_leaves_a_container_whose_start_or_exec_was_killed() {
+    need!(Need::Root, Need::Busybox, Need::Program("strace"));
+    let scene = Scene::new("exec sleep 1000");
+    let repairs = repair_after_every_call(&scene, 6, &["start", &scene.id], || create(&scene));
+    assert_eq!(repairs.cleared, 0);
+    let repairs = repair_after_every_call(&scene, 2, &["exec", &scene.id, "true"], || {
+        scene.make(&["run", "--detach"]).detaches().run().success();
+    });
+    assert_eq!(repairs.cleared, 0);
+}
+
+#[test]
+fn a_killed_restore_leaves_nothing_that_is_not_removed() {
     need_criu!();
     need!(Need::Program("strace"));
     let container = Checkpointed::run("touch /ready; exec sleep 1000", |_| {});
@@ -134,5 +222,8 @@ fn a_killed_restore_leaves_nothing_that_delete_does_not_remove() {
     let scene = &container.scene;
     let (bundle, images) = (bundle_of(scene), container.path("images"));
     let words = ["restore", "--detach", "--image-path", text(&images), "--bundle", &bundle, &scene.id];
-    kill_with(RUNTIME, scene, 6, &words, || {});
+    kill_with(RUNTIME, scene, 6, &words, || {}, || scene.delete());
+    let mut repairs = Repairs::default();
+    kill_with(RUNTIME, scene, 2, &words, || {}, || repairs.repair(scene));
+    assert!(repairs.cleared > 2, "{repairs:?}");
 }

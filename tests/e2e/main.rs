@@ -26,6 +26,7 @@ mod net_device;
 mod pipeline;
 mod process;
 mod pull;
+mod repair;
 mod restore;
 mod run;
 mod runtime;

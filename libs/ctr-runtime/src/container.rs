@@ -235,6 +235,7 @@ impl Container {
 
     // Removes everything of it. Whoever calls it holds the lock.
     pub(crate) fn remove(&self) -> Result<(), RuntimeError> {
+        self.dir.record_deletion()?;
         self.kill_everything()?;
         // A runtime that was killed at the wrong moment leaves a place that may be another's by now.
         if self.state.cgroup_is_made || self.cgroup().pids()?.is_empty() {

@@ -118,7 +118,8 @@ pub(crate) fn make(root: &Path, id: &str, options: &CreateOptions, opening: Open
     process.console_size = tty::first_size(&process, opening == Opening::Foreground);
     process.exec_cpu_affinity = CpuAffinity::default();
     check_terminal(process.terminal, options.console_socket.is_some(), opening)?;
-    let dir = ContainerDir::claim(root, id)?;
+    // Held until all is made, or taken back.
+    let (dir, _lock) = ContainerDir::claim(root, id)?;
     let mut undo = Undo::new(&dir);
     let notify = options.service.notify.as_deref().map(|manager| Notify::make(dir.path(), manager, opening));
     let notify = notify.transpose()?.flatten();
@@ -142,7 +143,6 @@ struct Making<'a> {
 
 fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Result<Option<OwnedFd>, RuntimeError> {
     let Making { dir, plan, config, layers, options, opening } = *making;
-    let _lock = dir.lock()?;
     let mut state = new_state(plan, config, options.cgroup_manager);
     state.no_new_keyring = options.no_new_keyring;
     let holder = claim_resources(dir, plan, &mut state, undo)?;
@@ -217,6 +217,7 @@ fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Re
     if let Some(pid_file) = &options.pid_file {
         pid_file::write(pid_file, state.pid)?;
     }
+    dir.record_complete()?;
     timing::mark(Stage::Container);
     Ok(terminal)
 }
@@ -268,6 +269,7 @@ pub(crate) fn new_state(plan: &Plan, config: &Config, cgroup_manager: Manager) -
         annotations: config.spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
         cgroup: Cgroup::none(),
         cgroup_is_made: false,
+        complete: false,
         cgroup_manager,
         no_new_keyring: false,
         restored: false,

@@ -19,7 +19,7 @@ pub(crate) fn check_executed(pid: Pid) -> Result<(), RuntimeError> {
 
 // PF_FORKNOEXEC in the flags of /proc/PID/stat: set from fork on, and cleared by execve before it closes
 // anything. It can be read until the process is waited for.
-fn was_executed(pid: Pid) -> bool {
+pub(crate) fn was_executed(pid: Pid) -> bool {
     const PF_FORKNOEXEC: u64 = 0x40;
     stat::read(pid).map_or(true, |stat| stat.flags & PF_FORKNOEXEC == 0)
 }

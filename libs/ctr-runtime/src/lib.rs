@@ -31,6 +31,7 @@ pub mod intel_rdt;
 mod keyring;
 mod label;
 mod launch;
+mod leftover;
 mod listener;
 mod mount_source;
 mod mounting;
@@ -68,6 +69,7 @@ pub use criu::{
 pub use error::{RuntimeError, warn};
 pub use exec::{ExecOptions, exec};
 pub use hot_mount::{add_mounts, remove_mounts};
+pub use leftover::{Leftover, leftovers};
 pub use overlay::mount_on_host;
 pub use preview::preview;
 pub use report::InitFailure;

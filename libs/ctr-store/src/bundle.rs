@@ -23,6 +23,7 @@ use ctr_record::{Mount, check_container_id};
 use serde::{Deserialize, Serialize};
 
 use crate::file::list_names;
+use crate::leftover::{LeftoverKind, staged};
 use crate::{StateDir, StoreError, read_bounded};
 
 pub use error::BundleError;
@@ -112,11 +113,8 @@ impl Bundles {
 
     /// Removes what killed processes left half-made or half-removed.
     pub fn sweep(&self) -> Result<(), BundleError> {
-        for name in list_names(&self.directory)? {
-            match name.strip_prefix('@').map(|id| self.clear(id, Wait::No)) {
-                None | Some(Ok(()) | Err(BundleError::Busy { .. })) => {}
-                Some(Err(error)) => return Err(error),
-            }
+        for leftover in staged(LeftoverKind::Bundle, self.directory.clone())? {
+            leftover?.remove()?;
         }
         Ok(())
     }

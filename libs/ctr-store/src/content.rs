@@ -16,9 +16,12 @@ use std::path::{Path, PathBuf};
 
 use ctr_record::{Algorithm, Descriptor, Digest, Hasher};
 
+use crate::file::list_names;
+use crate::leftover::{Leftover, LeftoverKind, Removal};
 use crate::{Durability, Lock, StateDir, StoreError, read_bounded, replace_file};
 pub use error::ContentError;
 pub use ingest::Ingest;
+pub(crate) use ingest::remove as remove_ingest;
 
 const LAYOUT: &[u8] = b"{\"imageLayoutVersion\":\"1.0.0\"}";
 
@@ -35,6 +38,7 @@ impl ContentStore {
         let layout = state.image().join("oci-layout");
         if !layout.exists() {
             state.make(&store.directory(Algorithm::Sha256))?;
+            let _lock = Lock::exclusive(&state.image().join("index.lock"))?;
             replace_file(&layout, LAYOUT, Durability::PowerCut)?;
         }
         Ok(store)
@@ -139,6 +143,27 @@ impl ContentStore {
         }
         Ok(())
     }
+}
+
+/// The blobs that nobody is bringing in any more.
+pub(crate) fn abandoned(
+    state: &StateDir,
+) -> Result<impl Iterator<Item = Result<Leftover, StoreError>> + use<>, StoreError> {
+    let ingest = state.ingest();
+    let look = |path: PathBuf| {
+        let lock_path = path.join("lock");
+        let lock = match Lock::try_exclusive(&lock_path) {
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+            lock => lock?,
+        };
+        match lock {
+            Some(lock) if is_at(&lock, &lock_path)? => {
+                Ok(Some(Leftover::new(LeftoverKind::Ingest, path, Removal::Ingest, Some(lock.into_file()))))
+            }
+            _ => Ok(None),
+        }
+    };
+    Ok(list_names(&ingest)?.into_iter().filter_map(move |name| look(ingest.join(name)).transpose()))
 }
 
 fn is_at(lock: &Lock, path: &Path) -> Result<bool, StoreError> {

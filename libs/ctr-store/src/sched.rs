@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! sched/limit          how many, when nothing else is said
-//! sched/mutex          held for the moment in which a ticket is drawn
+//! sched/mutex          held for the moment in which a ticket is drawn or the limit is set
 //! sched/queue/<n>      a ticket, locked by its waiter
 //! sched/slots/<i>      a place, locked by whoever starts in it
 //! ```
@@ -24,7 +24,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::{Durability, StateDir, StoreError, read_bounded, replace_file};
+use crate::leftover::{Leftover, LeftoverKind, Removal};
+use crate::{Durability, Lock, StateDir, StoreError, read_bounded, replace_file};
 pub use inherited::Inherited;
 pub use owner::Owner;
 pub use place::{PLACE_VARIABLE, Place};
@@ -95,6 +96,7 @@ impl Scheduler {
 
     /// Sets that number, for starts to come.
     pub fn set_limit(&self, limit: u32) -> Result<(), StoreError> {
+        let _mutex = Lock::exclusive(&self.dir.join("mutex"))?;
         replace_file(&self.limit_file(), format!("{limit}\n").as_bytes(), Durability::PowerCut)
     }
 
@@ -128,6 +130,22 @@ impl Scheduler {
     fn limit_file(&self) -> PathBuf {
         self.dir.join("limit")
     }
+}
+
+/// The tickets of those who died waiting, and that nobody behind them has removed.
+pub(crate) fn abandoned(state: &StateDir) -> Result<impl Iterator<Item = Leftover> + use<>, StoreError> {
+    let scheduler = Scheduler { dir: state.sched() };
+    let (queue, mutex) = (scheduler.queue(), scheduler.dir.join("mutex"));
+    let mut dead = Vec::new();
+    if queue.exists() {
+        // One that is being drawn looks dead, too, but not with the mutex held.
+        let waiting: Vec<u64> = held(&queue)?.into_iter().map(|(number, _)| number).collect();
+        dead.extend(numbered(&queue)?.into_iter().filter(|number| !waiting.contains(number)));
+    }
+    let leftover = move |number: u64| {
+        Leftover::new(LeftoverKind::Ticket, queue.join(number.to_string()), Removal::Under(mutex.clone()), None)
+    };
+    Ok(dead.into_iter().map(leftover))
 }
 
 /// The files of a directory that are named by a number, in order.

@@ -18,12 +18,14 @@ mod tests;
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ctr_record::{ChainId, DiffId, Mount};
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::{self, Wait};
+use crate::file::list_names;
+use crate::leftover::{Leftover, LeftoverKind, Removal, staged};
 use crate::{StateDir, StoreError, read_bounded};
 
 pub use error::SnapshotError;
@@ -127,16 +129,8 @@ impl Snapshots {
 
     /// Removes what killed processes left half-made.
     pub fn sweep(&self) -> Result<(), SnapshotError> {
-        let directory = self.state.snapshots();
-        let entries = match fs::read_dir(&directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            entries => entries.map_err(StoreError::io("list", &directory))?,
-        };
-        for entry in entries {
-            let entry = entry.map_err(StoreError::io("list", &directory))?;
-            if entry.file_name().as_encoded_bytes().starts_with(b"@") {
-                stage::clear(&entry.path(), Wait::No)?;
-            }
+        for leftover in staged(LeftoverKind::Snapshot, self.state.snapshots())? {
+            leftover?.remove()?;
         }
         Ok(())
     }
@@ -148,6 +142,43 @@ impl Snapshots {
     fn staging(&self, chain: &ChainId) -> PathBuf {
         self.state.snapshots().join(format!("@{}", chain.0.hex()))
     }
+}
+
+/// The directories with a snapshot's name that are none: nothing is left there by a process that was killed, but
+/// by a disk.
+pub(crate) fn unmarked(
+    state: &StateDir,
+) -> Result<impl Iterator<Item = Result<Leftover, StoreError>> + use<>, StoreError> {
+    let directory = state.snapshots();
+    let is_name = |name: &String| name.len() >= 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let paths = list_names(&directory)?.into_iter().filter(is_name).map(move |name| directory.join(name));
+    let look = |path: PathBuf| match is_unmarked(&path) {
+        Ok(true) => Some(Ok(Leftover::new(LeftoverKind::Snapshot, path, Removal::Unmarked, None))),
+        Ok(false) => None,
+        Err(error) => Some(Err(error)),
+    };
+    Ok(paths.filter_map(look))
+}
+
+fn is_unmarked(path: &Path) -> Result<bool, StoreError> {
+    let marker = path.join(MARKER);
+    match fs::symlink_metadata(&marker) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(path.is_dir()),
+        Err(error) => Err(StoreError::io("examine", &marker)(error)),
+        Ok(_) => Ok(false),
+    }
+}
+
+/// Removes such a directory, unless somebody makes the snapshot, and so does that.
+pub(crate) fn remove_unmarked(path: &Path) -> Result<bool, StoreError> {
+    let name = path.file_name().expect("it is in a directory").to_string_lossy();
+    let Claim::Taken(_staging) = Staging::claim(&path.with_file_name(format!("@{name}")), Wait::No)? else {
+        return Ok(false);
+    };
+    if !is_unmarked(path)? {
+        return Ok(false);
+    }
+    stage::remove(path).map(|()| true)
 }
 
 /// Whether overlay's marks are attributes that users may set: the others are only root's.

@@ -76,7 +76,8 @@ fn make(root: &Path, id: &str, options: &RestoreOptions) -> Result<Made, Runtime
     let terminal = plan.process.as_ref().is_some_and(|process| process.terminal);
     create::check_terminal(terminal, options.console_socket.is_some(), opening)?;
     check_version(options, &plan, &program)?;
-    let dir = ContainerDir::claim(root, id)?;
+    // Held until all is made, or taken back.
+    let (dir, _lock) = ContainerDir::claim(root, id)?;
     let mut undo = Undo::new(&dir);
     let from = From {
         dir: &dir,
@@ -121,7 +122,6 @@ struct From<'a> {
 impl From<'_> {
     fn restore(&self, work: &Work, undo: &mut Undo<'_>) -> Result<Option<OwnedFd>, RuntimeError> {
         let Self { dir, plan, options, .. } = *self;
-        let _lock = dir.lock()?;
         let mut state = create::new_state(plan, self.config, options.cgroup_manager);
         state.restored = true;
         let holder = create::claim_resources(dir, plan, &mut state, undo)?;
@@ -175,6 +175,7 @@ impl From<'_> {
         if let Some(pid_file) = &options.pid_file {
             pid_file::write(pid_file, state.pid)?;
         }
+        dir.record_complete()?;
         Ok(terminal)
     }
 

@@ -148,7 +148,7 @@ impl Drop for Ingest {
 
 /// Removes an ingest directory whose lock is held. The lock file goes last but one: from then on others
 /// may begin anew in the directory, which then stays.
-pub(super) fn remove(directory: &Path) {
+pub(crate) fn remove(directory: &Path) {
     let _ = fs::remove_file(directory.join("data"));
     let _ = fs::remove_file(directory.join("lock"));
     let _ = fs::remove_dir(directory);

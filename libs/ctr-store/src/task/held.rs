@@ -11,7 +11,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use nix::unistd::Pid;
 
 use crate::bundle::{Lock, Wait, lock_directory};
-use crate::file::list_names;
+use crate::leftover::{LeftoverKind, staged};
 use crate::{Durability, StoreError, replace_file};
 
 use super::{Exit, LogFile, Process, Task, TaskError, TaskFile, Tasks, process};
@@ -75,11 +75,8 @@ impl Tasks {
 
     /// Removes what killed processes left half-made or half-removed.
     pub fn sweep(&self) -> Result<(), TaskError> {
-        for name in list_names(&self.directory)? {
-            match name.strip_prefix('@').map(|id| clear(&self.directory.join(&name), id, Wait::No)) {
-                None | Some(Ok(()) | Err(TaskError::Busy { .. })) => {}
-                Some(Err(error)) => return Err(error),
-            }
+        for leftover in staged(LeftoverKind::Task, self.directory.clone())? {
+            leftover?.remove()?;
         }
         Ok(())
     }
