@@ -6,7 +6,8 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 
-use ctr_tests::{Mounted, Need, Outcome, need};
+use ctr_tests::world::busybox_image;
+use ctr_tests::{Image, Layer, Mounted, Need, Outcome, World, need};
 use serde_json::{Value, json};
 
 use crate::runtime::{Scene, text};
@@ -236,4 +237,22 @@ fn a_runtime_that_is_killed_leaves_no_process_that_holds_a_mapping() {
         std::thread::yield_now();
     }
     scene.delete();
+}
+
+#[test]
+fn layers_are_seen_by_the_mappings_of_a_user_namespace_however_many_they_are() {
+    need!(Need::Root, Need::Busybox);
+    let world = World::create();
+    let base = busybox_image(None);
+    // Two are named to the kernel in another way than many.
+    for count in [1, 15] {
+        let more = (0..count).map(|n| Layer::new().file(&format!("layer-{n}"), "x"));
+        let image = Image::new(base.layers().iter().cloned().chain(more));
+        let reference = world.layout(&format!("image-{count}"), &image);
+        let script = "ls -d /layer-* | wc -l; stat -c %u:%g /layer-0; touch /own && stat -c %u:%g /own";
+        let record =
+            world.bundle(&reference, &world.id(&count.to_string()), &USER_NAMESPACE, &["/bin/sh", "-c", script]);
+        let ran = world.tool("ctr-run").arg("--rm").stdin(record).run().success();
+        assert_eq!(ran.stdout, format!("{count}\n0:0\n0:0\n"));
+    }
 }

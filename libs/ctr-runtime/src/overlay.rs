@@ -11,11 +11,13 @@ use std::path::{Path, PathBuf};
 
 use ctr_record::Mount;
 use ctr_sys::mount::{self, Attributes, FsContext};
+use ctr_sys::process::{Clone3, spawn};
 use nix::fcntl::AT_FDCWD;
+use nix::mount::MsFlags;
 
 use crate::RuntimeError;
 use crate::plan::MountOptions;
-use crate::report::{InitFailure, Step, StepResult};
+use crate::report::{Channel, InitFailure, Message, Step, StepResult};
 use crate::rootfs::open_directory;
 
 #[derive(serde::Deserialize)]
@@ -82,6 +84,45 @@ fn mount_layer(layer: &Mount, target: &OwnedFd, user_namespace: Option<BorrowedF
 }
 
 fn mount_overlay(layer: &Mount, target: &OwnedFd, user_namespace: Option<BorrowedFd<'_>>) -> StepResult<OwnedFd> {
+    match user_namespace {
+        None => assemble(layer, Some(target), None),
+        Some(_) => match assemble(layer, None, user_namespace) {
+            Err(InitFailure { errno: Some(libc::EINVAL), .. }) => assemble_apart(layer, target, user_namespace),
+            result => result,
+        },
+    }
+}
+
+/// Mounts an overlay whose mapped layers have to be attached somewhere, as before Linux 6.15: in a mount namespace
+/// that nobody else sees, and that is gone with the process which is alone in it.
+fn assemble_apart(layer: &Mount, target: &OwnedFd, user_namespace: Option<BorrowedFd<'_>>) -> StepResult<OwnedFd> {
+    let what = "mount the container's layers in a mount namespace of their own";
+    let place = target.as_raw_fd();
+    let assemble = || {
+        let nothing = None::<&str>;
+        nix::mount::mount(nothing, "/", nothing, MsFlags::MS_PRIVATE | MsFlags::MS_REC, nothing).step(what)?;
+        // The descriptor leads to the mount of the namespace that was left.
+        let place = std::fs::read_link(format!("/proc/self/fd/{place}")).step(what)?;
+        assemble(layer, Some(&open_directory(&place).step(what)?), user_namespace)
+    };
+    let (ours, theirs) = Channel::pair().step(what)?;
+    let child = spawn(Clone3 { flags: libc::CLONE_NEWNS as u64, cgroup: None }, || {
+        let answer = assemble().map_or_else(Message::Failed, Message::Root);
+        i32::from(theirs.send(&answer).is_err())
+    });
+    let child = child.step(what)?;
+    drop(theirs);
+    let answer = ours.receive();
+    let _ = nix::sys::wait::waitpid(child.pid, None);
+    match answer.step(what)? {
+        Some(Message::Root(root)) => Ok(root),
+        Some(Message::Failed(failure)) => Err(failure),
+        _ => Err(InitFailure::finding(format!("{what}: the process that does it has died"))),
+    }
+}
+
+/// Mounts an overlay. `place` is a directory of this mount namespace on which what has to be attached can be.
+fn assemble(layer: &Mount, place: Option<&OwnedFd>, user_namespace: Option<BorrowedFd<'_>>) -> StepResult<OwnedFd> {
     let options = MountOptions::parse(&layer.options);
     let mut opened = Vec::new();
     let mut lowers = Vec::new();
@@ -91,7 +132,7 @@ fn mount_overlay(layer: &Mount, target: &OwnedFd, user_namespace: Option<Borrowe
         match option.split_once('=') {
             Some(("lowerdir", list)) => {
                 for lower in split_lowers(list) {
-                    let fd = open_lower(&lower, user_namespace).step_with(failed)?;
+                    let fd = open_lower(&lower, place, user_namespace).step_with(failed)?;
                     lowers.push(by_descriptor(fd, &mut opened));
                 }
             }
@@ -115,11 +156,11 @@ fn mount_overlay(layer: &Mount, target: &OwnedFd, user_namespace: Option<Borrowe
         }
         context.mount(options.attributes.set)
     };
-    match configure() {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) && lowers.len() > FEW => {
-            mount_by_string(&lowers, &rest, &options, target)
+    match (configure(), place) {
+        (Err(error), Some(place)) if error.raw_os_error() == Some(libc::EINVAL) && lowers.len() > FEW => {
+            mount_by_string(&lowers, &rest, &options, place)
         }
-        result => result.step_with(|| {
+        (result, _) => result.step_with(|| {
             let why = context.complaint().map(|text| format!(" ({text})")).unwrap_or_default();
             format!("mount the container's layers{why}")
         }),
@@ -154,7 +195,7 @@ fn mount_by_string(
     }
     let failed = || format!("mount the container's {} layers", lowers.len());
     let place = format!("/proc/self/fd/{}", target.as_raw_fd());
-    let flags = nix::mount::MsFlags::empty();
+    let flags = MsFlags::empty();
     nix::mount::mount(Some("overlay"), place.as_str(), Some("overlay"), flags, Some(data.as_str()))
         .step_with(failed)?;
     // The magic link still leads below the new mount; only the path reaches it.
@@ -167,12 +208,18 @@ fn mount_by_string(
     Ok(tree)
 }
 
-fn open_lower(path: &Path, user_namespace: Option<BorrowedFd<'_>>) -> std::io::Result<OwnedFd> {
+fn open_lower(
+    path: &Path,
+    place: Option<&OwnedFd>,
+    user_namespace: Option<BorrowedFd<'_>>,
+) -> std::io::Result<OwnedFd> {
     if user_namespace.is_none() {
         return Ok(open_directory(path)?);
     }
     let tree = mount::clone_tree(AT_FDCWD, path, false)?;
     mount::set_attributes(tree.as_fd(), false, Attributes { user_namespace, ..Attributes::default() })?;
+    // One on top of the other: they are reached by their descriptors.
+    place.map_or(Ok(()), |place| mount::move_mount(tree.as_fd(), place.as_fd()))?;
     Ok(tree)
 }
 
