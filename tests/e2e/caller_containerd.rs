@@ -10,6 +10,8 @@ use ctr_tests::tool::{Running, bin_dir};
 use ctr_tests::world::busybox_image;
 use ctr_tests::{Need, Tool, World, need};
 
+use crate::checkpoint::LONG;
+
 /// A containerd with its own files and sockets, and the busybox image.
 struct Containerd<'world> {
     world: &'world World,
@@ -151,4 +153,37 @@ fn containerd_looks_into_a_container_and_stops_it() {
     containerd.detach("main", &["sleep", "1000"]);
     containerd.ctr(&["tasks", "delete", "--force", "main"]).run();
     assert_eq!(containerd.status("main"), "");
+}
+
+#[test]
+fn containerd_checkpoints_and_restores_a_container() {
+    containerd!(world, containerd);
+    if let Some(reason) = crate::checkpoint::refusal(&world) {
+        return ctr_tests::need::cannot(&reason);
+    }
+    let count = "i=0; while :; do i=$((i+1)); echo $i > /n.new; mv /n.new /n; usleep 20000; done";
+    containerd.detach("main", &["sh", "-c", count]);
+    let exec = |id: &str, name: &str, script: &str| {
+        let exec = ["tasks", "exec", "--exec-id", id, name, "sh", "-c", script];
+        containerd.ctr(&exec).timeout(LONG).run().success().stdout
+    };
+    let counted = exec("first", "main", "until test -s /n; do usleep 10000; done; cat /n");
+    let images = world.dir().join("images").display().to_string();
+    let work = world.dir().join("work").display().to_string();
+    let checkpoint = ["tasks", "checkpoint", "--image-path", &images, "--work-path", &work, "main"];
+    containerd.ctr(&checkpoint).timeout(LONG).run().success();
+    assert!(world.dir().join("images/inventory.img").exists());
+    let checkpoint = ["containers", "checkpoint", "--task", "--rw", "--image", "main", "demo/checkpoint"];
+    containerd.ctr(&checkpoint).timeout(LONG).run().success();
+    containerd.ctr(&["tasks", "kill", "--signal", "KILL", "main"]).run().success();
+    containerd.wait_for_status("main", "STOPPED");
+    containerd.ctr(&["tasks", "delete", "main"]).run();
+    containerd.ctr(&["containers", "delete", "main"]).run().success();
+    let restore = ["containers", "restore", "--live", "main", "demo/checkpoint"];
+    containerd.ctr(&restore).timeout(LONG).detaches().run().success();
+    assert_eq!(containerd.status("main"), "RUNNING");
+    let goes_on = format!("until test $(cat /n) -gt {}; do usleep 10000; done", counted.trim());
+    exec("second", "main", &goes_on);
+    containerd.ctr(&["tasks", "delete", "--force", "main"]).run();
+    containerd.ctr(&["containers", "delete", "main"]).run().success();
 }

@@ -7,6 +7,8 @@ use ctr_tests::world::busybox_image;
 use ctr_tests::{Need, Outcome, Tool, World, need};
 use serde_json::{Value, json};
 
+use crate::checkpoint::LONG;
+
 /// A podman with its own storage and configuration, and the busybox image.
 struct Podman<'world> {
     world: &'world World,
@@ -185,4 +187,28 @@ fn podman_runs_a_pod() {
     podman.run(&["pod", "unpause", "pod"]).success();
     podman.run(&["pod", "stop", "--time", "0", "pod"]).success();
     podman.run(&["pod", "rm", "pod"]).success();
+}
+
+#[test]
+fn podman_checkpoints_and_restores_a_container() {
+    podman!(world, podman);
+    if let Some(reason) = crate::checkpoint::refusal(&world) {
+        return ctr_tests::need::cannot(&reason);
+    }
+    let run = |arguments: &[&str]| podman.tool(arguments).timeout(LONG).detaches().run().success().stdout;
+    let count = "i=0; while :; do i=$((i+1)); echo $i > /n.new; mv /n.new /n; usleep 20000; done";
+    podman.detach("main", &["busybox", "sh", "-c", count]);
+    let counted = run(&["exec", "main", "sh", "-c", "until test -s /n; do usleep 10000; done; cat /n"]);
+    run(&["container", "checkpoint", "main"]);
+    assert_eq!(podman.inspect("main")["State"]["Status"], "exited");
+    run(&["container", "restore", "main"]);
+    assert_eq!(podman.inspect("main")["State"]["Status"], "running");
+    let goes_on = format!("until test $(cat /n) -gt {}; do usleep 10000; done", counted.trim());
+    run(&["exec", "main", "sh", "-c", &goes_on]);
+    let exported = world.dir().join("exported.tar").display().to_string();
+    run(&["container", "checkpoint", "--export", &exported, "main"]);
+    run(&["rm", "main"]);
+    run(&["container", "restore", "--import", &exported, "--name", "again"]);
+    run(&["exec", "again", "sh", "-c", &goes_on]);
+    run(&["rm", "--force", "--time", "0", "again"]);
 }

@@ -18,7 +18,7 @@ use crate::runtime::{Scene, add_hook, text};
 pub(crate) const LONG: Duration = Duration::from_secs(120);
 
 /// Counts for ever, in a file of the container's.
-const COUNT: &str = "i=0; while :; do i=$((i+1)); echo $i > /n.new; mv /n.new /n; usleep 20000; done";
+pub(crate) const COUNT: &str = "i=0; while :; do i=$((i+1)); echo $i > /n.new; mv /n.new /n; usleep 20000; done";
 
 /// Why criu cannot work here.
 pub(crate) fn refusal(world: &World) -> Option<String> {
@@ -29,9 +29,9 @@ pub(crate) fn refusal(world: &World) -> Option<String> {
 
 macro_rules! need_criu {
     () => {
-        need!(Need::Root, Need::Busybox, Need::Program("criu"));
-        if let Some(reason) = refusal(&World::create()) {
-            return cannot(&reason);
+        ctr_tests::need!(ctr_tests::Need::Root, ctr_tests::Need::Busybox, ctr_tests::Need::Program("criu"));
+        if let Some(reason) = $crate::checkpoint::refusal(&ctr_tests::World::create()) {
+            return ctr_tests::need::cannot(&reason);
         }
     };
 }

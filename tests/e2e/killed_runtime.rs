@@ -9,10 +9,9 @@ use std::collections::HashMap;
 use std::fs;
 
 use ctr_tests::leak::Leaks;
-use ctr_tests::need::cannot;
-use ctr_tests::{Need, Outcome, World, need};
+use ctr_tests::{Need, Outcome, need};
 
-use crate::checkpoint::{Checkpointed, LONG, need_criu, refusal};
+use crate::checkpoint::{Checkpointed, LONG, need_criu};
 use crate::runtime::{Scene, text};
 
 const STEP: usize = 7;

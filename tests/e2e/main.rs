@@ -7,6 +7,7 @@ mod caller_containerd;
 mod caller_podman;
 mod capabilities;
 mod checkpoint;
+mod checkpoint_options;
 mod cli;
 mod container;
 mod debian;

@@ -5,13 +5,12 @@
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 
-use ctr_tests::need::cannot;
 use ctr_tests::pty::Terminal;
 use ctr_tests::{Layer, Need, Tool, World, need};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::checkpoint::{Checkpointed, LONG, need_criu, refusal};
+use crate::checkpoint::{Checkpointed, LONG, need_criu};
 use crate::runtime::Scene;
 
 const SLEEP: &str = "touch /ready; exec sleep 1000";
@@ -162,24 +161,28 @@ fn a_notify_socket_has_its_place_again() {
 }
 
 #[test]
-fn a_network_namespace_that_exists_is_used_again() {
+fn namespaces_that_exist_are_used_again() {
     need_criu!();
-    let world = World::create();
-    let holder =
-        world.program("unshare").args(["--net", "sh", "-c", "echo there; exec sleep 1000"]).timeout(3 * LONG).spawn();
-    holder.wait_for_output("there");
-    let path = format!("/proc/{}/ns/net", holder.pid());
-    let container = Checkpointed::run(SLEEP, |config| {
-        replace_namespace(config, "network", json!({"type": "network", "path": path}));
-    });
-    container.wait_for("test -e /ready");
-    let namespace = fs::read_link(&path).unwrap();
-    let own = || container.exec("readlink /proc/1/ns/net").trim().to_owned();
-    assert_eq!(own(), namespace.to_str().unwrap());
-    container.checkpoint(&[]).success();
-    container.restore(&[]);
-    assert_eq!(own(), namespace.to_str().unwrap());
-    container.scene.delete();
-    holder.signal(Signal::SIGKILL);
-    holder.wait();
+    for (kind, file) in [("network", "net"), ("ipc", "ipc"), ("uts", "uts")] {
+        let world = World::create();
+        let holds = format!("--{file}");
+        let hold = [&holds, "sh", "-c", "echo there; exec sleep 1000"];
+        let holder = world.program("unshare").args(hold).timeout(3 * LONG).spawn();
+        holder.wait_for_output("there");
+        let path = format!("/proc/{}/ns/{file}", holder.pid());
+        let container = Checkpointed::run(SLEEP, |config| {
+            replace_namespace(config, kind, json!({"type": kind, "path": path}));
+            config.as_object_mut().unwrap().remove("hostname");
+        });
+        container.wait_for("test -e /ready");
+        let namespace = fs::read_link(&path).unwrap();
+        let own = || container.exec(&format!("readlink /proc/1/ns/{file}")).trim().to_owned();
+        assert_eq!(own(), namespace.to_str().unwrap());
+        container.checkpoint(&[]).success();
+        container.restore(&[]);
+        assert_eq!(own(), namespace.to_str().unwrap());
+        container.scene.delete();
+        holder.signal(Signal::SIGKILL);
+        holder.wait();
+    }
 }

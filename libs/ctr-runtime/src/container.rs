@@ -19,7 +19,7 @@ use crate::intel_rdt::{RdtGroup, RdtStats};
 use crate::notify::Notify;
 use crate::plan::{Caller, Plan};
 use crate::state::{self, ContainerDir, State};
-use crate::{RuntimeError, Service, gate, hooks, spec};
+use crate::{RuntimeError, Service, criu, gate, hooks, spec};
 
 /// The names of those who run containers, each looked up once.
 #[derive(Debug, Default)]
@@ -256,6 +256,9 @@ impl Container {
         // A pid namespace ends with its first process.
         if first.is_none() && self.state.pid != 0 && !self.state.shares_pids {
             return Ok(());
+        }
+        if first.is_some() {
+            criu::let_go(self.state.pid);
         }
         self.cgroup().signal_all(libc::SIGKILL)?;
         if let Some(pidfd) = first {

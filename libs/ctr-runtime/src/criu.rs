@@ -6,6 +6,11 @@
 //! command line because only that calls back: for hooks, for the record of the container before it runs, and
 //! to hand over its terminal.
 
+use std::os::fd::AsFd;
+
+use ctr_sys::process::{pidfd_open, pidfd_send_signal};
+use nix::unistd::Pid;
+
 mod checkpoint;
 mod descriptors;
 mod images;
@@ -24,6 +29,23 @@ pub use options::{
     CgroupsMode, CheckpointOptions, CriuOptions, EmptyNamespace, LsmProfile, NetworkLock, PageServer, RestoreOptions,
 };
 pub use restore::restore;
+
+/// Ends a criu that holds a process, as one does for `--lazy-pages` until somebody has asked for all of them: it
+/// would wait for good, and a pid namespace, too, whose dead processes nobody reaps.
+pub(crate) fn let_go(pid: i32) {
+    let holder = || -> Option<i32> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?;
+        line.trim().parse().ok().filter(|tracer| *tracer != 0)
+    };
+    let Some(tracer) = holder() else { return };
+    let Ok(pidfd) = pidfd_open(Pid::from_raw(tracer)) else { return };
+    let is_criu = std::fs::read(format!("/proc/{tracer}/comm")).is_ok_and(|name| name == b"criu\n");
+    // By now the number may be another's.
+    if is_criu && holder() == Some(tracer) {
+        let _ = pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+    }
+}
 
 /// Where criu works for a container, in the container's state directory.
 pub(crate) const DIRECTORY: &str = "criu";

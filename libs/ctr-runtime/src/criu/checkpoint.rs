@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 
 use ctr_record::TaskStatus;
 
@@ -31,7 +31,7 @@ impl Container {
     /// criu holds the processes while it works. If it or this process is killed meanwhile they go on as if
     /// nothing had been.
     pub fn checkpoint(&self, mut options: CheckpointOptions) -> Result<(), RuntimeError> {
-        let (_lock, container) = self.locked()?;
+        let (lock, container) = self.locked()?;
         container.require("checkpoint", &[TaskStatus::Running, TaskStatus::Paused])?;
         let program = Program::find()?;
         check_features(&options, &program)?;
@@ -41,10 +41,31 @@ impl Container {
         }
         let work = Work::open(&options.criu, DUMP_LOG)?;
         let status_fd = options.status_fd.take().map(File::from);
-        container.dump(&options, &program, &work, status_fd).map_err(|error| work.explain(error, DUMP_LOG))?;
+        let status_number = status_fd.as_ref().map(AsRawFd::as_raw_fd);
+        let mut lock = Some(lock);
+        let dumped = container.dump(&options, &program, &work, status_number, || {
+            if let Some(mut status) = status_fd
+                && let Err(error) = status.write_all(&[0])
+            {
+                warn(format_args!("unable to write to --status-fd: {error}"));
+            }
+            // Pages may be asked for much later, or never, and meanwhile somebody may want it deleted.
+            lock = None;
+        });
+        dumped.map_err(|error| work.explain(error, DUMP_LOG))?;
         match options.leave_running || options.pre_dump {
             true => Ok(()),
-            false => container.remove(),
+            false if lock.is_some() => container.remove(),
+            false => self.remove_if_there(),
+        }
+    }
+
+    fn remove_if_there(&self) -> Result<(), RuntimeError> {
+        match self.locked() {
+            Err(RuntimeError::NotFound(_)) => Ok(()),
+            Err(error) => Err(error),
+            Ok((_, other)) if other.state().pid_start_time != self.state().pid_start_time => Ok(()),
+            Ok((_lock, container)) => container.remove(),
         }
     }
 
@@ -53,7 +74,8 @@ impl Container {
         options: &CheckpointOptions,
         program: &Program,
         work: &Work,
-        mut status: Option<File>,
+        status_fd: Option<RawFd>,
+        ready: impl FnOnce(),
     ) -> Result<(), RuntimeError> {
         let state_dir = self.dir().path();
         let notifies = notify::has_directory(state_dir);
@@ -61,7 +83,7 @@ impl Container {
         Service::of_container(notifies).amend(&mut spec, state_dir);
         let plan = self.plan_of(&spec)?;
         request::check(&plan)?;
-        let (mut running, mut descriptors) = observe::observe(self, &plan)?;
+        let (mut running, mut descriptors) = observe::observe(self, &plan, options.criu.shell_job)?;
         descriptors.notifies = notifies;
         let on_v2 = self.cgroup().v2_path().is_some() && running.freezer.as_deref() == self.cgroup().v2_path();
         if on_v2 && !program.is(FREEZES_V2) {
@@ -78,16 +100,16 @@ impl Container {
         let mut asked = request::checkpoint(options, annotation, &plan, running, work.numbers());
         asked.cgroup_yard = yard.cgroups();
         if !program.is(SAYS_READY) {
-            asked.status_fd = status.as_ref().filter(|_| options.criu.lazy_pages).map(AsRawFd::as_raw_fd);
+            asked.status_fd = status_fd.filter(|_| options.criu.lazy_pages);
         }
         let request = if options.pre_dump { Request::PreDump(asked) } else { Request::Dump(asked) };
         let setting = Setting { mounts: yard.mounts(), directories: work.places(), ..Setting::default() };
+        let mut ready = Some(ready);
         let note = |notification: &Notification, _| {
             if notification.script == "status-ready"
-                && let Some(mut status) = status.take()
-                && let Err(error) = status.write_all(&[0])
+                && let Some(ready) = ready.take()
             {
-                warn(format_args!("unable to write to --status-fd: {error}"));
+                ready();
             }
             Ok(())
         };

@@ -25,7 +25,7 @@ const NOTIFY: &str = "mnt[/run/notify]";
 /// Three names of pipes or paths, and some more.
 const MAX_SIZE: u64 = 64 << 10;
 /// The first three descriptors.
-const STREAMS: usize = 3;
+pub(super) const STREAMS: usize = 3;
 
 /// What takes the place of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,17 +51,21 @@ pub(super) struct Descriptors {
 }
 
 impl Descriptors {
-    /// Looks at a container's processes, the first one first.
-    pub(super) fn of(pids: &[i32]) -> io::Result<Self> {
+    /// Looks at a container's processes, the first one first; `terminals`: those that are outside count, too.
+    pub(super) fn of(pids: &[i32], terminals: bool) -> io::Result<Self> {
         let mut all = Self::default();
         let Some(first) = pids.first() else { return Ok(all) };
         let mounts = mounts_of(*first)?;
         let internal = pipes_of(pids);
         for (index, pid) in pids.iter().enumerate() {
-            for fd in 0..STREAMS as u8 {
+            // Shells keep copies of their standard streams, while they redirect them, under any number.
+            for fd in numbers_of(*pid) {
                 // Closed, or the process has ended meanwhile.
-                let Ok(open) = Open::look(*pid, fd.into()) else { continue };
-                if let Some((name, replacement)) = open.external(&mounts, fd, index == 0) {
+                let Ok(open) = Open::look(*pid, fd) else { continue };
+                let stream = u8::try_from(fd).ok().filter(|fd| usize::from(*fd) < STREAMS);
+                let terminal = if terminals { open.terminal(&mounts, stream.unwrap_or(0)) } else { None };
+                let external = || open.external(&mounts, stream.filter(|_| index == 0));
+                if let Some((name, replacement)) = terminal.or_else(external) {
                     all.external.entry(name).or_insert(replacement);
                 }
             }
@@ -93,14 +97,14 @@ impl Descriptors {
         Ok(Self { targets, external, notifies })
     }
 
-    /// What criu finds under which number; `null` is an open null device.
-    pub(super) fn inherited(&self, null: RawFd) -> Vec<(String, RawFd)> {
-        let targets = self.targets.iter().take(STREAMS).zip(0..);
+    /// What criu finds under which number: `streams`, which take the standard streams' place, or `null`, which is
+    /// an open null device.
+    pub(super) fn inherited(&self, streams: [RawFd; STREAMS], null: RawFd) -> Vec<(String, RawFd)> {
+        let targets = self.targets.iter().zip(streams);
         let pipes = targets.filter(|(target, _)| is_name_of(target, "pipe:[")).map(|(target, fd)| (target.clone(), fd));
         let files = self.external.iter().filter_map(|(name, replacement)| match replacement {
-            _ if !is_name_of(name, "file[") => None,
-            Replacement::Stream(fd) if usize::from(*fd) >= STREAMS => None,
-            Replacement::Stream(fd) => Some((name.clone(), RawFd::from(*fd))),
+            _ if !is_name_of(name, "file[") && !is_name_of(name, "tty[") => None,
+            Replacement::Stream(stream) => Some((name.clone(), *streams.get(usize::from(*stream))?)),
             Replacement::Null => Some((name.clone(), null)),
             Replacement::Notify => None,
         });
@@ -129,18 +133,34 @@ impl Open {
         Ok(Self { target, metadata: fs::metadata(&path)?, mount })
     }
 
-    fn external(&self, mounts: &BTreeSet<u32>, fd: u8, first: bool) -> Option<(String, Replacement)> {
+    // `stream`: which one of the first process' it is.
+    fn external(&self, mounts: &BTreeSet<u32>, stream: Option<u8>) -> Option<(String, Replacement)> {
         let kind = self.metadata.file_type();
         let (number, memory_devices) = (self.metadata.rdev(), 1);
         let is_null = kind.is_char_device() && (major(number), minor(number)) == (memory_devices, 3);
-        let replacement = match (is_null, first && kind.is_file()) {
+        let replacement = match (is_null, stream.filter(|_| kind.is_file())) {
             _ if mounts.contains(&self.mount) => return None,
             (true, _) => Replacement::Null,
-            (false, true) => Replacement::Stream(fd),
-            (false, false) => return None,
+            (false, Some(stream)) => Replacement::Stream(stream),
+            (false, None) => return None,
         };
         Some((format!("file[{:x}:{:x}]", self.mount, self.metadata.ino()), replacement))
     }
+
+    // A terminal that is none of the container's own.
+    fn terminal(&self, mounts: &BTreeSet<u32>, stream: u8) -> Option<(String, Replacement)> {
+        let number = self.metadata.rdev();
+        // Virtual and serial terminals, and the ends of pseudoterminals (the kernel's devices.txt).
+        let is_terminal = self.metadata.file_type().is_char_device() && matches!(major(number), 4 | 136..=143);
+        (is_terminal && !mounts.contains(&self.mount))
+            .then(|| (format!("tty[{number:x}:{:x}]", self.metadata.dev()), Replacement::Stream(stream)))
+    }
+}
+
+// In the order of their numbers.
+fn numbers_of(pid: i32) -> BTreeSet<RawFd> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 fn info(pid: i32, fd: RawFd, name: &str) -> io::Result<Option<String>> {
@@ -157,9 +177,8 @@ fn mounts_of(pid: i32) -> io::Result<BTreeSet<u32>> {
 fn pipes_of(pids: &[i32]) -> BTreeSet<String> {
     let (mut read, mut written) = (BTreeSet::new(), BTreeSet::new());
     for pid in pids {
-        for entry in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
-            let Some(fd) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-            let Ok(target) = fs::read_link(entry.path()) else { continue };
+        for fd in numbers_of(*pid) {
+            let Ok(target) = fs::read_link(format!("/proc/{pid}/fd/{fd}")) else { continue };
             let Some(target) = target.to_str().filter(|target| target.starts_with("pipe:")) else { continue };
             let flags = info(*pid, fd, "flags:").ok().flatten();
             match flags.and_then(|flags| i32::from_str_radix(&flags, 8).ok()).map(|flags| flags & libc::O_ACCMODE) {
@@ -211,9 +230,9 @@ mod tests {
         let pid = child.id() as i32;
         let open = Open::look(pid, 0).unwrap();
         let name = format!("file[{:x}:{:x}]", open.mount, open.metadata.ino());
-        let found = open.external(&BTreeSet::new(), 0, true);
-        let inside = open.external(&BTreeSet::from([open.mount]), 0, true);
-        let descriptors = Descriptors::of(&[pid]);
+        let found = open.external(&BTreeSet::new(), Some(0));
+        let inside = open.external(&BTreeSet::from([open.mount]), Some(0));
+        let descriptors = Descriptors::of(&[pid], false);
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!((found, inside), (Some((name, Replacement::Null)), None));
@@ -255,11 +274,12 @@ mod tests {
         assert!(Descriptors::read(images.as_fd()).is_err());
         let text = r#"["pipe:[12]","extRootNetNS","/dev/null","pipe:[13]"]"#;
         fs::write(dir.join(DESCRIPTORS), text).unwrap();
-        let external = r#"{"file[1a:2b]":{"stream":2},"file[1:3]":"null","file[1:4]":{"stream":3},"tty[1]":"null"}"#;
+        let external = r#"{"file[1a:2b]":{"stream":2},"file[1:3]":"null","file[1:4]":{"stream":3},"tty[8801:1a]":{"stream":1},
+            "net[1]":"null"}"#;
         fs::write(dir.join(EXTERNAL), external).unwrap();
         let found = Descriptors::read(images.as_fd()).unwrap();
-        let expected = [("pipe:[12]", 0), ("file[1:3]", 9), ("file[1a:2b]", 2)];
-        assert_eq!(found.inherited(9), expected.map(|(name, fd)| (name.to_owned(), fd)));
+        let expected = [("pipe:[12]", 5), ("file[1:3]", 9), ("file[1a:2b]", 7), ("tty[8801:1a]", 6)];
+        assert_eq!(found.inherited([5, 6, 7], 9), expected.map(|(name, fd)| (name.to_owned(), fd)));
         fs::remove_file(dir.join(EXTERNAL)).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", dir.join(EXTERNAL)).unwrap();
         assert!(Descriptors::read(images.as_fd()).is_err());

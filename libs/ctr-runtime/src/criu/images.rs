@@ -4,9 +4,10 @@
 //! Images may have come in an archive that anybody wrote. criu opens them by name and follows links, so that
 //! a link among them would show the container any file of the host as its memory (CVE-2026-53489).
 
-use std::fs::{self, DirBuilder};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
-use std::path::Path;
+use std::fs::{self, DirBuilder, File, Metadata, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
 
 use crate::RuntimeError;
 
@@ -33,16 +34,56 @@ pub(super) fn check_parent(images: &Path, parent: &Path) -> Result<(), RuntimeEr
     }
 }
 
-/// Refuses a directory of images in which something is not a file of its own.
-pub(super) fn check_images(path: &Path) -> Result<(), RuntimeError> {
+/// Refuses a directory of images in which something is not a file of its own. Returns it and those of the
+/// pre-dumps before.
+pub(super) fn check_images(path: &Path) -> Result<Vec<PathBuf>, RuntimeError> {
+    let mut all = Vec::new();
     let mut path = path.to_owned();
     for _ in 0..MAX_PARENTS {
+        all.push(path.clone());
         match has_parent(&path)? {
-            false => return Ok(()),
+            false => return Ok(all),
             true => path.push(PARENT),
         }
     }
     Err(hostile(&path, "it has too many parents, or is its own"))
+}
+
+/// Directories of images that a group may search as long as this lives.
+#[derive(Debug, Default)]
+pub(super) struct Opened(Vec<(File, Metadata)>);
+
+impl Opened {
+    /// Opens them for the root of a user namespace, as which criu reads images there: it may read the files, as
+    /// anybody may who gets at them, and is kept from the directory like everybody.
+    pub(super) fn to(group: u32, directories: &[PathBuf]) -> Result<Self, RuntimeError> {
+        let mut opened = Self::default();
+        for path in directories {
+            let open = || -> io::Result<(File, Metadata)> {
+                let directory = File::open(path)?;
+                let before = directory.metadata()?;
+                Ok((directory, before))
+            };
+            let (directory, before) = open().map_err(RuntimeError::io("open the directory", path))?;
+            let mode = before.mode() & 0o7777;
+            opened.0.push((directory, before));
+            let (directory, _) = opened.0.last().expect("it was just added");
+            fchown(directory, None, Some(group))
+                .and_then(|()| directory.set_permissions(Permissions::from_mode(mode & !0o070 | 0o010)))
+                .map_err(RuntimeError::io("let the container's root search", path))?;
+        }
+        Ok(opened)
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        for (directory, before) in self.0.drain(..).rev() {
+            // The mode first: the group that it is for is still the other one.
+            let _ = directory.set_permissions(before.permissions());
+            let _ = fchown(&directory, None, Some(before.gid()));
+        }
+    }
 }
 
 // Checks what is in one directory; whether that has the images of an earlier pre-dump.
@@ -72,7 +113,6 @@ fn hostile(path: &Path, reason: &'static str) -> RuntimeError {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
-    use std::path::PathBuf;
 
     use super::*;
 
@@ -97,6 +137,25 @@ mod tests {
         fs::remove_file(dir.join("before/pages-2.img")).unwrap();
         nix::unistd::mkfifo(&images.join("core-1.img"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert!(check_images(&images).is_err());
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_group_may_search_them_for_a_while() {
+        let dir = scratch("opened");
+        let own = dir.metadata().unwrap().gid();
+        let show = || {
+            let of = |name| fs::metadata(dir.join(name)).unwrap();
+            ["images", "before"].map(|name| (of(name).mode() & 0o7777, of(name).gid()))
+        };
+        fs::set_permissions(dir.join("images"), Permissions::from_mode(0o700)).unwrap();
+        fs::set_permissions(dir.join("before"), Permissions::from_mode(0o1750)).unwrap();
+        let before = show();
+        assert_eq!(before, [(0o700, own), (0o1750, own)]);
+        let opened = Opened::to(own, &[dir.join("images"), dir.join("before")]).unwrap();
+        assert_eq!(show(), [(0o710, own), (0o1710, own)]);
+        drop(opened);
+        assert_eq!(show(), before);
         fs::remove_dir_all(dir).unwrap();
     }
 

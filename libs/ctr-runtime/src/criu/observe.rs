@@ -17,14 +17,19 @@ use crate::container::Container;
 use crate::plan::Plan;
 use crate::rootfs;
 
-/// Looks at a container that runs.
-pub(super) fn observe(container: &Container, plan: &Plan) -> Result<(Running, Descriptors), RuntimeError> {
+/// Looks at a container that runs, and at the caller's terminal in it if `terminals` says so.
+pub(super) fn observe(
+    container: &Container,
+    plan: &Plan,
+    terminals: bool,
+) -> Result<(Running, Descriptors), RuntimeError> {
     let pid = container.state().pid;
     let mut pids = container.pids()?;
     pids.retain(|other| *other != pid);
     pids.insert(0, pid);
     let proc = PathBuf::from(format!("/proc/{pid}"));
-    let descriptors = Descriptors::of(&pids).map_err(RuntimeError::io("look at the open files of", &proc))?;
+    let descriptors =
+        Descriptors::of(&pids, terminals).map_err(RuntimeError::io("look at the open files of", &proc))?;
     let path = proc.join("root");
     let root = rootfs::open_directory(&path).map_err(|errno| RuntimeError::io("open", &path)(errno.into()))?;
     let root = Root(root.as_fd());

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use ctr_record::Mount;
 use ctr_sys::process::{Child, join_namespaces, pidfd_open};
 use nix::unistd::Pid;
 
-use super::descriptors::Descriptors;
+use super::descriptors::{Descriptors, STREAMS};
 use super::message::{Notification, Request, Version};
 use super::options::RestoreOptions;
 use super::request::{self, Prepared, RESTORE_LOG};
@@ -21,7 +21,7 @@ use super::{images, mountpoints, observe};
 use crate::cgroup_mount::CgroupMount;
 use crate::container::Container;
 use crate::create::{self, CreateOptions, Made, Opening, Planned};
-use crate::plan::Plan;
+use crate::plan::{Plan, UserPlan};
 use crate::rootfs;
 use crate::run::Attendance;
 use crate::spec::Config;
@@ -60,7 +60,7 @@ pub fn restore(
 }
 
 fn make(root: &Path, id: &str, options: &RestoreOptions) -> Result<Made, RuntimeError> {
-    images::check_images(&options.criu.image_path)?;
+    let directories = images::check_images(&options.criu.image_path)?;
     let program = Program::find()?;
     let work = Work::open(&options.criu, RESTORE_LOG)?;
     let descriptors = Descriptors::read(work.images())?;
@@ -78,6 +78,8 @@ fn make(root: &Path, id: &str, options: &RestoreOptions) -> Result<Made, Runtime
     check_version(options, &plan, &program)?;
     // Held until all is made, or taken back.
     let (dir, _lock) = ContainerDir::claim(root, id)?;
+    let group = plan.namespaces.user.as_ref().and_then(UserPlan::root_group);
+    let _opened = group.map(|group| images::Opened::to(group, &directories)).transpose()?;
     let mut undo = Undo::new(&dir);
     let from = From {
         dir: &dir,
@@ -140,12 +142,19 @@ impl From<'_> {
         let namespaces = open_namespaces(plan)?;
         let null = File::options().read(true).write(true).open("/dev/null");
         let null = null.map_err(RuntimeError::io("open", Path::new("/dev/null")))?;
-        let mut inherit = self.descriptors.inherited(null.as_raw_fd());
+        let streams = copy_streams();
+        let numbers = std::array::from_fn(|n| streams[n].as_ref().map_or(n as RawFd, AsRawFd::as_raw_fd));
+        let mut inherit = self.descriptors.inherited(numbers, null.as_raw_fd());
         inherit.extend(namespaces.iter().map(|(key, file)| ((*key).to_owned(), file.as_raw_fd())));
         let join = state.cgroup.join_fds()?;
         let setting = Setting {
             own_stdio: true,
-            inherit: namespaces.iter().map(|(_, file)| file.as_raw_fd()).chain([null.as_raw_fd()]).collect(),
+            inherit: namespaces
+                .iter()
+                .map(|(_, file)| file.as_raw_fd())
+                .chain([null.as_raw_fd()])
+                .chain(streams.iter().flatten().map(AsRawFd::as_raw_fd))
+                .collect(),
             cgroup: Some(&join),
             mounts: yard.mounts().into_iter().chain([(tree.as_fd(), place.as_path())]).collect(),
             directories: work.places(),
@@ -248,6 +257,13 @@ impl Making<'_, '_> {
         self.follow(pid)?;
         self.dir.record_process(&self.state)
     }
+}
+
+// criu closes what a container inherits, and of its own streams it needs the first for --shell-job. One that is
+// closed has no copy.
+fn copy_streams() -> [Option<OwnedFd>; STREAMS] {
+    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+    [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()].map(|stream| stream.try_clone_to_owned().ok())
 }
 
 // criu leaves an empty network namespace as the kernel made it.

@@ -33,6 +33,13 @@ pub struct UserPlan {
     pub gids: Vec<IdMap>,
 }
 
+impl UserPlan {
+    /// The group of the host's that is the namespace's 0.
+    pub(crate) fn root_group(&self) -> Option<u32> {
+        self.gids.iter().find(|map| map.container == 0).map(|map| map.host)
+    }
+}
+
 /// A line of a uid_map or gid_map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[allow(missing_docs)]
