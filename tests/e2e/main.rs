@@ -50,6 +50,7 @@ mod runtime_update;
 mod runtime_usage;
 mod sched;
 mod seccomp_listener;
+mod security_modules;
 mod shim;
 mod task;
 mod unpack;
