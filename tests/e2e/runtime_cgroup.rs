@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Whose cgroup a container is in, and who makes it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -161,6 +161,24 @@ fn a_cgroup_with_processes_stays_what_it_is_when_a_container_is_below() {
     assert_eq!(kind(), "domain\n");
     other.kill().and_then(|()| other.wait()).unwrap();
     fs::remove_dir(&above).unwrap();
+}
+
+#[test]
+fn a_cgroup_below_new_ones_has_all_their_controllers() {
+    need!(Need::Root, Need::Busybox);
+    let root = PathBuf::from("/sys/fs/cgroup");
+    let Ok(all) = fs::read_to_string(root.join("cgroup.subtree_control")) else {
+        return ctr_tests::need::cannot("cgroup v2 is not all that there is");
+    };
+    let scene = Scene::new("sleep 1000");
+    let path = format!("{}/deep/er", scene.id);
+    let scene = scene.edit(|config| config["linux"]["cgroupsPath"] = json!(format!("/{path}")));
+    scene.make(&["run", "--detach"]).detaches().run().success();
+    let sorted = |text: &str| text.split_whitespace().map(str::to_owned).collect::<BTreeSet<_>>();
+    let there = sorted(&fs::read_to_string(root.join(&path).join("cgroup.controllers")).unwrap());
+    assert!(there.is_superset(&sorted(&all)), "{there:?} {all}");
+    scene.delete();
+    fs::remove_dir(root.join(&scene.id).join("deep")).and_then(|()| fs::remove_dir(root.join(&scene.id))).unwrap();
 }
 
 #[test]

@@ -41,6 +41,15 @@ pub(super) fn enable<'a>(
     Ok(there)
 }
 
+/// Has a cgroup that was just made hand down all that it has itself: it is there for those below it, which may
+/// want what no limit asks for yet.
+pub(super) fn pass_on(cgroup: &Path) {
+    // There is no such file in v1.
+    let Ok(text) = read_file(&cgroup.join("cgroup.controllers")) else { return };
+    let all: Vec<&str> = text.split_ascii_whitespace().collect();
+    hand_down(cgroup, &all, &mut Vec::new());
+}
+
 /// Writes to `cgroup.subtree_control`; returns what the kernel took.
 fn hand_down<'a>(parent: &Path, controllers: &[&'a str], refusals: &mut Vec<Refusal>) -> Vec<&'a str> {
     if controllers.is_empty() {

@@ -154,7 +154,10 @@ fn make(path: &Path, mount_point: &Path, tenant: Option<Pid>, made: &mut Made) -
         let parents: Vec<&Path> = path.ancestors().skip(1).take_while(|parent| *parent != mount_point).collect();
         for parent in parents.into_iter().rev() {
             match mkdir(parent, Mode::from_bits_truncate(0o755)) {
-                Ok(()) => made.0.push(parent.to_owned()),
+                Ok(()) => {
+                    made.0.push(parent.to_owned());
+                    controllers::pass_on(parent);
+                }
                 Err(Errno::EEXIST) => {}
                 Err(Errno::ENOENT) => break,
                 Err(errno) => return Err(fail(parent, errno)),
