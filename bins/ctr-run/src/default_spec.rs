@@ -18,7 +18,8 @@ pub(crate) fn write(bundle: &Path, rootless: bool) -> Result<(), Error> {
     // As runc has it: with a cgroup namespace of its own on v1, the container would not see where it is.
     if Hierarchies::detect()?.mode() == Mode::V2 {
         let namespaces = spec["linux"]["namespaces"].as_array_mut().expect("an array");
-        namespaces.push(json!({"type": "cgroup"}));
+        let user = namespaces.iter().position(|namespace| namespace["type"] == "user");
+        namespaces.insert(user.unwrap_or(namespaces.len()), json!({"type": "cgroup"}));
     }
     let path = bundle.join("config.json");
     let mut file = match File::create_new(&path) {
