@@ -117,7 +117,7 @@ fn cve_2025_52565_the_console_is_the_containers_terminal() {
 
 // What the runtime writes to /proc (labels, sysctls) goes to the real one, whatever the container's looks like.
 #[test]
-fn cve_2025_52881_what_is_written_to_proc_goes_to_the_real_one() {
+fn cve_2025_52881_and_2025_62596_what_is_written_to_proc_goes_to_the_real_one() {
     need!(Need::Root, Need::Busybox);
     let decoy = Layer::new().dir("decoy").dir("decoy/sys").dir("decoy/sys/net").file("decoy/sys/net/x", "");
     for mount in [

@@ -3,9 +3,11 @@
 //! the flaw fails.
 
 use std::fs::{self, File, OpenOptions};
+use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+use ctr_tests::layer::Entry;
 use ctr_tests::{Layer, Need, Tool, need};
 use serde_json::{Value, json};
 
@@ -16,49 +18,56 @@ fn without_mount(config: &mut Value, destination: &str) {
     config["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != destination);
 }
 
-// With a program that is /proc/self/exe the kernel runs the runtime itself inside the container, and who
-// holds its file can write to it once it has ended.
+// With a program that is /proc/self/exe, or a script for it, the kernel runs the runtime itself inside the
+// container, and who holds its file can write to it once it has ended.
 #[test]
 fn cve_2019_5736_the_runtimes_file_cannot_be_written_from_inside() {
     need!(Need::Root, Need::Busybox);
-    // It waits at the FIFO. A runtime that is not linked statically needs its libraries.
+    let script = Layer::new().with(Entry::file("script", "#!/proc/self/exe --help\n").mode(0o755));
+    // A runtime that is not linked statically needs its libraries.
     let libraries = ["/lib", "/lib64", "/usr/lib"].iter().filter(|dir| Path::new(dir).is_dir());
     let volumes: Vec<String> = libraries.map(|dir| format!("{dir}:{dir}:ro")).collect();
     let flags: Vec<&str> = volumes.iter().flat_map(|volume| ["--volume", volume]).collect();
-    let scene = Scene::of(None, &flags, "");
-    let wait = json!(["/proc/self/exe", "--record", "/tmp/fifo"]);
-    let scene = scene.edit(|config| {
-        config["process"]["args"] = json!(["sh", "-c", "mkfifo /tmp/fifo; exec sleep 1000"]);
-        config["process"]["noNewPrivileges"] = json!(true);
-    });
-    // A copy of its own, which no other test runs.
-    let copy = scene.world.dir().join("ctr-run");
-    fs::copy(ctr_tests::tool::bin_dir().join("ctr-run"), &copy).unwrap();
-    let runtime = |args: &[&str]| scene.world.program(&copy).args(args);
-    runtime(&["run", "--detach", "--bundle", text(&scene.bundle), &scene.id]).detaches().run().success();
-    while scene.exec("test -p /tmp/fifo").run().code() != 0 {}
+    for program in [json!(["/proc/self/exe", "--help"]), json!(["/script"])] {
+        let scene = Scene::of(Some(script.clone()), &flags, "exec sleep 1000");
+        // A copy of its own, which no other test runs.
+        let copy = scene.world.dir().join("ctr-run");
+        fs::copy(ctr_tests::tool::bin_dir().join("ctr-run"), &copy).unwrap();
+        // There it waits with what it has to say.
+        let _full = full_fifo(&scene.world.dir().join("full"));
+        let runtime = |args: &[&str]| {
+            let line = scene.world.program("sh").args(["-c", "exec \"$@\" 1<> full", "sh"]).arg(&copy).args(args);
+            line.detaches().run().success();
+        };
+        runtime(&["run", "--detach", "--bundle", text(&scene.bundle), &scene.id]);
+        let process = json!({ "cwd": "/", "args": program, "env": ["PATH=/bin"] });
+        let (file, pid_file) = (scene.world.dir().join("process.json"), scene.world.dir().join("pid"));
+        fs::write(&file, process.to_string()).unwrap();
+        runtime(&["exec", "--detach", "--process", text(&file), "--pid-file", text(&pid_file), &scene.id]);
+        let executed = hold_executable(&fs::read_to_string(&pid_file).unwrap(), &copy);
+        scene.delete();
 
-    let process = json!({ "cwd": "/", "args": wait, "env": ["PATH=/bin"] });
-    let (file, pid_file) = (scene.world.dir().join("process.json"), scene.world.dir().join("pid"));
-    fs::write(&file, process.to_string()).unwrap();
-    let args = ["exec", "--detach", "--process", text(&file), "--pid-file", text(&pid_file), &scene.id];
-    runtime(&args).detaches().run().success();
-    let executed = hold_executable(&fs::read_to_string(&pid_file).unwrap(), &copy);
-    scene.delete();
+        scene.rewrite(|config| config["process"]["args"] = program);
+        runtime(&["run", "--detach", "--bundle", text(&scene.bundle), "--pid-file", text(&pid_file), &scene.id]);
+        let ran = hold_executable(&fs::read_to_string(&pid_file).unwrap(), &copy);
+        scene.delete();
 
-    let scene = scene.edit(|config| config["process"]["args"] = json!(["/proc/self/exe", "--record", "/fifo"]));
-    nix::unistd::mkfifo(&scene.bundle.join("upper/fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let args = ["run", "--detach", "--bundle", text(&scene.bundle), "--pid-file", text(&pid_file), &scene.id];
-    scene.world.program(&copy).args(args).detaches().run().success();
-    let ran = hold_executable(&fs::read_to_string(&pid_file).unwrap(), &copy);
-    scene.delete();
-
-    for held in [executed, ran] {
-        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&held));
-        assert!(fs::read(&path).unwrap().starts_with(b"\x7fELF"));
-        let error = OpenOptions::new().write(true).open(path).unwrap_err();
-        assert!(matches!(error.raw_os_error(), Some(nix::libc::EROFS | nix::libc::EPERM)), "{error}");
+        for held in [executed, ran] {
+            let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&held));
+            assert!(fs::read(&path).unwrap().starts_with(b"\x7fELF"));
+            let error = OpenOptions::new().write(true).open(path).unwrap_err();
+            assert!(matches!(error.raw_os_error(), Some(nix::libc::EROFS | nix::libc::EPERM)), "{error}");
+        }
     }
+}
+
+// A FIFO that takes nothing more as long as it is held.
+fn full_fifo(path: &Path) -> File {
+    nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut options = OpenOptions::new();
+    let mut fifo = options.read(true).write(true).custom_flags(nix::libc::O_NONBLOCK).open(path).unwrap();
+    while fifo.write(&[0; 4096]).is_ok() {}
+    fifo
 }
 
 // What a process executes, held as an attacker would: beyond the end of the process.
@@ -129,7 +138,7 @@ fn cve_2022_0811_a_sysctl_sets_nothing_of_the_host() {
 }
 
 #[test]
-fn cve_2022_29162_nothing_is_inheritable() {
+fn cve_2022_29162_and_2025_27612_nothing_is_inheritable() {
     need!(Need::Root, Need::Busybox);
     let show = "grep -E '^Cap(Inh|Amb)' /proc/self/status";
     let none = "CapInh:\t0000000000000000\nCapAmb:\t0000000000000000\n";
@@ -147,12 +156,14 @@ fn cve_2022_29162_nothing_is_inheritable() {
 }
 
 #[test]
-fn cve_2023_27561_proc_and_sys_of_the_image_are_no_links() {
+fn cve_2023_27561_and_2025_54867_proc_and_sys_of_the_image_are_no_links() {
     need!(Need::Root, Need::Busybox);
     for name in ["proc", "sys"] {
-        let layer = Layer::new().dir("elsewhere").symlink(name, "/elsewhere");
-        let scene = Scene::of(Some(layer), &[], "cat /proc/kcore");
-        scene.make(&["run"]).run().fails(1, &[&format!("/{name}")]);
+        for target in ["/elsewhere", "elsewhere", "/", "../../..", "/missing"] {
+            let layer = Layer::new().dir("elsewhere").symlink(name, target);
+            let scene = Scene::of(Some(layer), &[], "cat /proc/kcore");
+            scene.make(&["run"]).run().fails(1, &[&format!("/{name}")]);
+        }
     }
 }
 
@@ -206,7 +217,7 @@ fn cve_2024_45310_nothing_is_made_outside_the_root() {
 }
 
 #[test]
-fn cve_2025_31133_what_masks_a_file_is_the_null_device() {
+fn cve_2025_31133_and_2025_62161_what_masks_a_file_is_the_null_device() {
     need!(Need::Root, Need::Busybox);
     let links = Layer::new().dir("dev").symlink("dev/null", "/etc/passwd");
     let file = Layer::new().dir("dev").file("dev/null", "not the device");
@@ -219,19 +230,23 @@ fn cve_2025_31133_what_masks_a_file_is_the_null_device() {
         let failed = scene.make(&["run"]).run().fails(1, &["/dev/null"]);
         assert_eq!(failed.stdout, "");
     }
-}
-
-#[test]
-fn cve_2026_30892_a_user_is_a_number_and_nothing_else() {
-    need!(Need::Root, Need::Busybox);
-    let scene = Scene::new("exec sleep 1000");
-    scene.make(&["run", "--detach"]).detaches().run().success();
-    for user in ["1x", "root", "", " 0", "+0", "0x0", "1:2:3", ":0", "4294967295", "4294967296", "99999999999999999999"]
-    {
-        let failed = scene.runtime(&["exec", "--user", user, &scene.id, "id", "-u"]).run().fails(255, &["UID"]);
-        assert_eq!(failed.stdout, "", "{user:?}");
+    // In a /dev that is a volume nothing is made, so that only the mask itself can tell.
+    for attack in ["ln -s /etc/passwd null", "echo evil > null", "mknod null c 1 5", "mkfifo null", "mkdir null"] {
+        let scene = Scene::new("cat /etc/motd");
+        let volume = scene.world.dir().join("dev");
+        fs::create_dir(&volume).unwrap();
+        scene.world.sh(&format!("cd dev && {attack}")).run().success();
+        let scene = scene.edit(|config| {
+            config["mounts"]
+                .as_array_mut()
+                .unwrap()
+                .retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"));
+            add_mount(config, json!({ "destination": "/dev", "type": "bind", "source": volume, "options": ["rbind"] }));
+            config["linux"]["maskedPaths"] = json!(["/etc/motd"]);
+        });
+        let failed = scene.make(&["run"]).run().fails(1, &["/dev/null"]);
+        assert_eq!(failed.stdout, "", "{attack}");
     }
-    scene.delete();
 }
 
 // setresuid(2) takes it for "no change", and root stays root.

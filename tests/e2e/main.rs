@@ -14,6 +14,7 @@ mod debian;
 mod docker_registry;
 mod events;
 mod full_disk;
+mod hardening_input;
 mod hardening_layer;
 mod hardening_races;
 mod hardening_registry;

@@ -216,9 +216,9 @@ broken:x:x:app
         }
     }
 
-    // CVE-2024-40635, CVE-2026-46680: ids beyond the range must not wrap round to root nor be names.
+    // They must not wrap round to root, nor be names.
     #[test]
-    fn numbers_out_of_range_are_refused() {
+    fn cve_2024_40635_and_2026_46680_numbers_out_of_range_are_refused() {
         let layers = files("user-range");
         layers.file(0, "etc/passwd", "4294967296:x:0:0::/:\n-1:x:0:0::/:\n");
         for user in ["2147483648", "4294967296", "-1", "+1", "99999999999999999999999", "0:4294967296", "0:-1"] {

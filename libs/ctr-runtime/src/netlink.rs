@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_that_lead_outside_are_refused() {
+    fn cve_2021_43784_lengths_that_lead_outside_are_refused() {
         let good = message(16, 7, b"four");
         for length in [0, 1, 15, 21, u32::MAX] {
             let mut bad = good.clone();
