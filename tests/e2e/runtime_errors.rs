@@ -49,7 +49,7 @@ const CASES: [(&str, &[&str]); 13] = [
     ("/programs/dangling", &["no such file or directory", "symbolic link to /nowhere"]),
     ("/programs/directory", &["is a directory"]),
     ("/programs/plain", &["permission denied", "not executable (mode 0644)"]),
-    ("/programs/script", &["no such file or directory", "its interpreter /opt/perl is missing"]),
+    ("/programs/script", &["exec /programs/script: no such file or directory", "its interpreter /opt/perl is missing"]),
     ("/programs/windows", &["no such file or directory", "carriage return"]),
     ("/programs/nested", &["no such file or directory", "/programs/script needs /opt/perl, which is missing"]),
     ("/programs/denied", &["permission denied", "its interpreter /programs/plain", "not executable"]),
@@ -65,7 +65,7 @@ fn create_or_start_say_why_a_program_cannot_be_executed() {
     let mut scene = scene_of_programs();
     for (program, words) in CASES {
         scene = scene.edit(|config| config["process"]["args"] = json!([program]));
-        scene.make(&["run"]).run().fails(1, words).fails_with_one_line(&["exec: "]);
+        scene.make(&["run"]).run().fails(1, words).fails_with_one_line(&["exec"]);
         assert!(!scene.dir().exists());
     }
     scene = scene.edit(|config| {

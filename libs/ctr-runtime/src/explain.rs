@@ -98,7 +98,8 @@ pub(crate) fn exec_failure(program: &CStr, error: &io::Error) -> InitFailure {
         Some(libc::E2BIG) => (NOT_EXECUTABLE, format!("{}: the arguments or the environment", lower(error))),
         _ => (NOT_EXECUTABLE, lower(error)),
     };
-    failure(&program.to_string_lossy(), status, &why)
+    // Not as of one that is not found: callers tell the two apart by runc's quotes.
+    InitFailure { step: format!("exec {}: {why}", program.to_string_lossy()), errno: None, exec_status: status }
 }
 
 // The program itself was there a moment ago.
