@@ -307,6 +307,23 @@ fn cve_2021_41103_state_is_for_its_owner_only() {
     scene.delete();
 }
 
+#[test]
+fn what_waits_to_be_started_holds_its_gate_and_nothing_else_of_the_host() {
+    need!(Need::Root, Need::Busybox);
+    let scene = Scene::new("true");
+    scene.make(&["create"]).detaches().run().success();
+    let state = scene.runtime(&["state", &scene.id]).run().success().stdout;
+    let pid = &serde_json::from_str::<Value>(&state).unwrap()["pid"];
+    let links = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().map(|fd| fs::read_link(fd.unwrap().path()).unwrap());
+    let links: Vec<String> = links.map(|link| link.display().to_string()).collect();
+    // The channel to a runtime that is gone, and standard streams.
+    let anonymous = |link: &String| link.contains(":[") || link.starts_with("/memfd:") || link == "/dev/null";
+    let named: Vec<&String> = links.iter().filter(|link| !anonymous(link)).collect();
+    assert_eq!(named, [text(&scene.dir().join("exec.fifo"))], "{links:?}");
+    scene.runtime(&["start", &scene.id]).run().success();
+    scene.delete();
+}
+
 // A descriptor of the runtime's own that has one of the numbers to be preserved: with it the container
 // would hold the lock of its own state.
 #[test]

@@ -108,10 +108,13 @@ fn a_start_that_is_killed_leaves_no_doubt_whether_it_runs() {
     need!(Need::Root, Need::Busybox, Need::Program("strace"));
     let scene = Scene::new("exec sleep 1000");
     // Before it tells the process to go on, and after it.
-    for (call, before) in [("write", "created"), ("unlink", "running")] {
+    let gate = scene.dir().join("exec.fifo");
+    for (call, before) in [("read", "created"), ("unlink", "running")] {
         scene.make(&["create"]).detaches().run().success();
         let inject = format!("--inject={call}:signal=KILL");
-        scene.runtime(&["start", &scene.id]).through(&["strace", "-o", "/dev/null", &inject]).run();
+        let strace = ["strace", "-o", "/dev/null", "-P", text(&gate), &inject];
+        let killed = scene.runtime(&["start", &scene.id]).through(&strace).run();
+        assert_ne!(killed.code(), 0, "{call}");
         wait_until("it stays in between", || status(&scene) == before);
         if before == "created" {
             scene.runtime(&["start", &scene.id]).run().success();

@@ -1,26 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The gate between a created container and its program.
 //!
-//! After `create`, the container's process waits at a FIFO in its state directory that `start` writes
-//! to, and what goes wrong from there on it writes to a second one. Both are opened by the process
-//! itself for reading and writing, so that neither end has to be there first; when it executes its
-//! program, or dies, `start` reads the end of file. `run` passes through without one: its channel to
-//! the process serves for both.
+//! After `create`, the container's process waits at a FIFO in its state directory: it writes to it, and since
+//! the FIFO is full that takes until `start` reads it. What goes wrong from there on it writes after that. It
+//! has the FIFO open for reading and writing, so that neither end has to be there first; when it executes its
+//! program, or dies, `start` reads the end of file. `run` passes through without one: its channel to the process
+//! serves for both.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::Mode;
 
 use crate::report::{Channel, InitFailure, Message, Step, StepResult};
 
-/// What opens the gate.
+/// What opens the gate, and tells of failures from there on.
 pub(crate) const START: &str = "exec.fifo";
-/// What tells of failures from there on.
-pub(crate) const REPORT: &str = "report.fifo";
+
+/// What the FIFO is full of.
+const FILLING: u8 = 0;
+/// What the process writes at the gate.
+const PASSING: u8 = 1;
+/// As much as is read at once: no less than a page.
+const CHUNK: usize = 64 << 10;
 
 /// Where the container's process waits before it executes its program.
 #[derive(Debug)]
@@ -29,29 +35,29 @@ pub(crate) enum Gate {
     Parent(Channel),
     /// At the FIFO.
     Fifo {
-        /// A byte in it opens the gate.
-        start: File,
-        /// What fails after that goes in here.
-        report: File,
+        file: File,
+        /// Whether it has been opened: until then whatever is written to it waits.
+        passed: bool,
     },
 }
 
 impl Gate {
-    /// Makes the FIFOs of a container's state directory and opens both ends of them.
+    /// Makes the FIFO of a container's state directory and fills it.
     pub(crate) fn create(state_dir: &Path) -> io::Result<Self> {
-        let open = |name| {
-            let path = state_dir.join(name);
-            nix::unistd::mkfifo(&path, Mode::from_bits_truncate(0o600))?;
-            File::options().read(true).write(true).open(path)
-        };
-        Ok(Self::Fifo { start: open(START)?, report: open(REPORT)? })
+        let path = state_dir.join(START);
+        nix::unistd::mkfifo(&path, Mode::from_bits_truncate(0o600))?;
+        let mut file = File::options().read(true).write(true).open(path)?;
+        // As small as the kernel has it: a page.
+        let size = fcntl(&file, FcntlArg::F_SETPIPE_SZ(1))?;
+        file.write_all(&vec![FILLING; usize::try_from(size).unwrap_or(CHUNK)])?;
+        Ok(Self::Fifo { file, passed: false })
     }
 
     /// What the container's process needs open to wait.
     pub(crate) fn descriptors(&self) -> Vec<RawFd> {
         match self {
             Self::Parent(channel) => vec![channel.as_raw_fd()],
-            Self::Fifo { start, report } => vec![start.as_raw_fd(), report.as_raw_fd()],
+            Self::Fifo { file, .. } => vec![file.as_raw_fd()],
         }
     }
 
@@ -67,17 +73,21 @@ impl Gate {
                 Ok(Some(Message::Go)) => Ok(()),
                 _ => Err(InitFailure::finding("the runtime ended before the container was started")),
             },
-            Self::Fifo { start, .. } => start.read_exact(&mut [0]).step("wait to be started"),
+            Self::Fifo { file, passed } => {
+                file.write_all(&[PASSING]).step("wait to be started")?;
+                *passed = true;
+                Ok(())
+            }
         }
     }
 
     /// In the container's process: tells whoever opened the gate what failed after that.
     pub(crate) fn report(&mut self, failure: &InitFailure) {
-        if let Self::Fifo { report, .. } = self {
-            // At most a pipe's worth: a longer one would wait for a reader.
+        if let Self::Fifo { file, passed: true } = self {
+            // With the byte before it less than a page: a longer one would wait for a reader.
             let mut line = vec![failure.exec_status];
             line.extend(failure.to_string().bytes().take(4000));
-            let _ = report.write_all(&line);
+            let _ = file.write_all(&line);
         }
     }
 }
@@ -92,18 +102,21 @@ pub(crate) fn is_closed(state_dir: &Path) -> bool {
 ///
 /// `NotFound`: there is no gate, it was opened before. `ENXIO`: nobody waits behind it any more.
 pub(crate) fn open(state_dir: &Path) -> io::Result<Result<(), InitFailure>> {
-    let (start, report) = (state_dir.join(START), state_dir.join(REPORT));
-    let mut gate = File::options().write(true).custom_flags(libc::O_NONBLOCK).open(&start)?;
-    let mut failures = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&report)?;
-    gate.write_all(b"0")?;
+    let path = state_dir.join(START);
+    let opened = |options: &mut OpenOptions| options.custom_flags(libc::O_NONBLOCK).open(&path);
+    // An end to read from would be opened even if nobody waits.
+    let waiting = opened(File::options().write(true))?;
+    let mut gate = opened(File::options().read(true))?;
+    drop(waiting);
+    fcntl(&gate, FcntlArg::F_SETFL(OFlag::empty()))?;
+    let mut told = vec![0; CHUNK];
+    let n = gate.read(&mut told)?;
     // From here on the container counts as running, whatever becomes of this process.
-    std::fs::remove_file(&start)?;
-    let _ = std::fs::remove_file(&report);
-    let flags = nix::fcntl::OFlag::empty();
-    nix::fcntl::fcntl(failures.as_fd(), nix::fcntl::FcntlArg::F_SETFL(flags))?;
-    let mut line = Vec::new();
-    failures.read_to_end(&mut line)?;
-    match line.split_first() {
+    std::fs::remove_file(&path)?;
+    told.truncate(n);
+    gate.read_to_end(&mut told)?;
+    let failure = told.into_iter().skip_while(|byte| *byte == FILLING).skip(1).collect::<Vec<_>>();
+    match failure.split_first() {
         None => Ok(Ok(())),
         Some((status, text)) => {
             Ok(Err(InitFailure { step: String::from_utf8_lossy(text).into_owned(), errno: None, exec_status: *status }))

@@ -7,8 +7,7 @@
 //!             process       a symlink that says PID:START-TIME of the first process
 //!             complete      a symlink that is there from the moment it is made as a whole until its deletion begins
 //!             config.json   the bundle's config as it was at create, with the limits of later updates
-//!             exec.fifo     there while it is created and not yet started
-//!             report.fifo   what fails between start and execution
+//!             exec.fifo     there while it is created and not yet started; tells what fails after that
 //!             notify/       mounted in a container that a service manager waits for, with the socket that it tells
 //! ```
 //!

@@ -15,7 +15,7 @@ use crate::{RuntimeError, criu, gate, notify};
 /// The largest state.json: it holds the annotations of a config, and those are no larger.
 const LARGEST: u64 = 16 << 20;
 /// All names in a container's directory: what holds another one is somebody else's.
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 10] = [
     "state.json",
     ".state.json",
     "config.json",
@@ -24,7 +24,6 @@ const NAMES: [&str; 11] = [
     PROCESS,
     COMPLETE,
     gate::START,
-    gate::REPORT,
     notify::DIRECTORY,
     criu::DIRECTORY,
 ];
