@@ -30,6 +30,8 @@ fn all_namespaces_of_another_container_can_be_joined() {
     for flags in [&[][..], &USER_NAMESPACE] {
         let first = Scene::of(None, flags, "exec sleep 1000").edit(|config| {
             config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "time" }));
+            // That one belongs to the host's user namespace, though the container has its own.
+            config["linux"]["timeOffsets"] = json!({ "monotonic": { "secs": 1000, "nanosecs": 0 } });
         });
         first.make(&["run", "--detach"]).detaches().run().success();
         let pid = pid_of(&first);

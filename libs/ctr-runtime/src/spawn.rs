@@ -76,9 +76,7 @@ pub(crate) fn spawn_joined(
         spawn(how, || {
             let inner = || {
                 cgroup.join_self().map_err(|failure| io::Error::from(failure.errno))?;
-                for (fd, kinds) in join {
-                    join_namespaces(*fd, *kinds)?;
-                }
+                join_all(join)?;
                 spawn(Clone3 { flags: new | libc::CLONE_PARENT as u64, cgroup: None }, main)
             };
             let answer =
@@ -95,6 +93,15 @@ pub(crate) fn spawn_joined(
         pid if pid > 0 => Ok(Child { pid: Pid::from_raw(pid), pidfd: pidfd_open(Pid::from_raw(pid))? }),
         errno => Err(io::Error::from_raw_os_error(-errno)),
     }
+}
+
+// A namespace is joined with rights over the user namespace that it belongs to: that may be one further out
+// than the one to join, as with a time namespace that has offsets, or that one itself.
+fn join_all(join: &[Join<'_>]) -> io::Result<()> {
+    let (user, others): (Vec<_>, Vec<_>) = join.iter().partition(|(_, kinds)| kinds & libc::CLONE_NEWUSER != 0);
+    let refused = |(fd, kinds): &Join<'_>| join_namespaces(*fd, *kinds).is_err();
+    let from_within: Vec<_> = others.into_iter().filter(refused).collect();
+    user.into_iter().chain(from_within).try_for_each(|(fd, kinds)| join_namespaces(fd, kinds))
 }
 
 /// Why a process could not be made: its cgroup is a reason that clone3 has in common with no other call.
