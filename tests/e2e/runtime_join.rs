@@ -6,7 +6,7 @@ use std::fs;
 use ctr_tests::{Need, need};
 use serde_json::{Value, json};
 
-use crate::runtime::Scene;
+use crate::runtime::{Scene, text};
 use crate::runtime_mounts::USER_NAMESPACE;
 
 fn pid_of(scene: &Scene) -> i64 {
@@ -93,4 +93,41 @@ fn the_runtimes_own_mount_namespace_is_not_joined() {
         namespaces.push(json!({ "type": "mount", "path": format!("/proc/{}/ns/mnt", std::process::id()) }));
     });
     scene.make(&["run"]).run().fails(1, &["mount namespace"]);
+}
+
+fn remove_mount_namespace(config: &mut Value) {
+    let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.retain(|namespace| namespace["type"] != "mount");
+}
+
+// The test's own mount namespace stands for the host's.
+#[test]
+fn without_a_mount_namespace_the_mounts_are_where_the_runtime_is() {
+    need!(Need::Root, Need::Busybox, Need::Program("unshare"));
+    let scene = Scene::new("exec sleep 1000").edit(|config| {
+        remove_mount_namespace(config);
+        config["linux"]["maskedPaths"] = json!([]);
+        config["linux"]["readonlyPaths"] = json!([]);
+    });
+    let root = scene.bundle.join("rootfs");
+    let script = "readlink /proc/self/ns/mnt; \"$@\"; grep -c \" $0/proc \" /proc/self/mounts
+        ls $0/dev/null; grep \" / / \" /proc/self/mountinfo | grep -c shared:";
+    let wrapper = ["unshare", "--mount", "--propagation", "shared", "sh", "-c", script, text(&root)];
+    let shown = scene.make(&["run", "--detach"]).detaches().through(&wrapper).run().success().stdout;
+    let (namespace, rest) = shown.split_once('\n').unwrap();
+    // What the host's mounts share with others they still share.
+    assert_eq!(rest, format!("1\n{}/dev/null\n1\n", root.display()));
+    // Another process is in the container's root too, though no namespace leads there.
+    let inside = scene.exec("busybox readlink /proc/self/ns/mnt; ls /bin/busybox; cd /..; pwd").run().success().stdout;
+    assert_eq!(inside, format!("{namespace}\n/bin/busybox\n/\n"));
+    scene.delete();
+}
+
+#[test]
+fn nothing_can_be_hidden_without_a_mount_namespace() {
+    need!(Need::Root, Need::Busybox);
+    let scene = Scene::new("true").edit(remove_mount_namespace);
+    scene.make(&["run"]).run().fails(1, &["linux.maskedPaths", "mount namespace"]);
+    let scene = Scene::of(None, &USER_NAMESPACE, "true").edit(remove_mount_namespace);
+    scene.make(&["run"]).run().fails(1, &["linux.namespaces", "mount namespace"]);
 }

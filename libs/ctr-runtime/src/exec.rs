@@ -26,7 +26,7 @@ use crate::report::{Channel, Message, Step, StepResult};
 use crate::run::{Signals, supervise};
 use crate::timing::{self, Stage};
 use crate::tty::{self, Proxy};
-use crate::{RuntimeError, device, pid_file, serve, spawn};
+use crate::{RuntimeError, device, pid_file, rootfs, serve, spawn};
 
 /// How a process is executed in a container.
 #[derive(Debug)]
@@ -79,7 +79,11 @@ pub fn exec(container: &Container, mut options: ExecOptions) -> Result<u8, Runti
     let keyring = (!container.state().no_new_keyring).then(|| SessionKeyring::of_further(&plan));
     let launch =
         Launch::new(options.process, &plan, keyring, container.state().intel_rdt.as_ref(), options.preserve_fds)?;
-    let process = ExecProcess { launch, channel: theirs, console_socket };
+    let root = match plan.namespaces.is_private(libc::CLONE_NEWNS) {
+        true => None,
+        false => Some(root_of(container, &target)?),
+    };
+    let process = ExecProcess { launch, channel: theirs, console_socket, root };
     let child = on_cpus(initial.as_ref(), || spawn_exec(container, &plan, target.as_fd(), &options.cgroup, process))?;
     let guard = KillOnDrop(&child);
     if let Some(socket) = pidfd_socket {
@@ -126,6 +130,17 @@ fn check_terminal(options: &ExecOptions) -> Result<(), RuntimeError> {
     }
 }
 
+// A container in the host's mount namespace has changed its root only.
+fn root_of(container: &Container, first: &OwnedFd) -> Result<OwnedFd, RuntimeError> {
+    let path = PathBuf::from(format!("/proc/{}/root", container.state().pid));
+    let root = rootfs::open_directory(&path).map_err(|errno| RuntimeError::io("open", &path)(errno.into()))?;
+    // As long as it has not been reaped its number is its own.
+    match sys::pidfd_send_signal(first.as_fd(), 0) {
+        Ok(()) => Ok(root),
+        Err(_) => Err(RuntimeError::NotRunning(container.state().id.clone())),
+    }
+}
+
 // A process is born on the CPUs of its parent, and into its cgroup.
 fn on_cpus<T>(cpus: Option<&CpuSet>, make: impl FnOnce() -> Result<T, RuntimeError>) -> Result<T, RuntimeError> {
     let Some(cpus) = cpus else { return make() };
@@ -152,7 +167,9 @@ fn spawn_exec(
         Some(libc::EBUSY | libc::EOPNOTSUPP) if !below.is_none() => cgroup.explain_below(below, error).into(),
         _ => spawn::explain(cgroup, error),
     };
-    let mut kinds = plan.namespaces.join.iter().fold(plan.namespaces.new as i32, |kinds, (kind, _)| kinds | kind);
+    // The mount namespace even of a container without one of its own: this runtime may be in another.
+    let own = plan.namespaces.new as i32 | libc::CLONE_NEWNS;
+    let mut kinds = plan.namespaces.join.iter().fold(own, |kinds, (kind, _)| kinds | kind);
     if container.state().restored {
         // Processes of different times could not be checkpointed together again.
         kinds |= libc::CLONE_NEWTIME;
@@ -173,6 +190,8 @@ struct ExecProcess {
     launch: Launch,
     channel: Channel,
     console_socket: Option<OwnedFd>,
+    /// The container's root, where its mount namespace does not say.
+    root: Option<OwnedFd>,
 }
 
 impl ExecProcess {
@@ -180,6 +199,7 @@ impl ExecProcess {
         let mut keep: Vec<RawFd> = vec![self.channel.as_raw_fd()];
         keep.extend(self.console_socket.iter().map(AsRawFd::as_raw_fd));
         keep.extend(self.launch.descriptors());
+        keep.extend(self.root.iter().map(AsRawFd::as_raw_fd));
         keep.extend(join.iter().map(|(target, _)| target.as_raw_fd()));
         if sys::close_inherited(self.launch.first_own_fd(), &mut keep).is_err() {
             return 255;
@@ -203,6 +223,9 @@ impl ExecProcess {
         if in_user_namespace {
             crate::init::become_root_of_user_namespace()?;
             sys::forbid_inspection().step("forbid inspection")?;
+        }
+        if let Some(root) = self.root.take() {
+            rootfs::change_root(root.as_fd())?;
         }
         nix::unistd::setsid().step("begin a session")?;
         if self.launch.process.terminal {

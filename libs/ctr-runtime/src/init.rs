@@ -93,6 +93,7 @@ impl Init<'_> {
         self.run_create_hooks(root.as_fd())?;
         timing::mark(Stage::Runtime);
         match self.no_pivot {
+            _ if !self.plan.namespaces.is_private(libc::CLONE_NEWNS) => rootfs::change_root(root.as_fd())?,
             false => rootfs::enter(root.as_fd())?,
             true => rootfs::enter_without_pivot(root.as_fd(), &self.plan.rootfs.path)?,
         }

@@ -181,6 +181,12 @@ impl Plan {
         if (plan.hostname.is_some() || plan.domainname.is_some()) && !plan.namespaces.is_private(libc::CLONE_NEWUTS) {
             return Err(RuntimeError::config("hostname", "it needs a uts namespace of the container's own"));
         }
+        // Whoever may unmount would see and write it nevertheless, by the host's own paths.
+        let hides = !plan.masked_paths.is_empty() || !plan.readonly_paths.is_empty();
+        if hides && !plan.namespaces.is_private(libc::CLONE_NEWNS) {
+            let reason = "a mount namespace of the container's own is required: without one nothing can be hidden";
+            return Err(RuntimeError::config("linux.maskedPaths and linux.readonlyPaths", reason));
+        }
         Ok(plan)
     }
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The container's root, made and entered inside its mount namespace.
+//! The container's root, made and entered inside its mount namespace. Without one it is made where the runtime
+//! is, as of the runtime-spec, and stays there.
 //!
 //! It runs in the container's process before it becomes the container. What is mounted in the root is
 //! `mounting`'s, and what is hidden of it `finalise`'s.
@@ -41,9 +42,12 @@ pub(crate) struct Prepared {
 /// Makes this process' mounts its own and mounts the root. Returns the root.
 pub(crate) fn mount_root(plan: &Plan, prepared: &mut Prepared) -> StepResult<OwnedFd> {
     // pivot_root refuses shared mounts, and what happens in the container must not reach the host.
-    let nothing = None::<&str>;
-    nix::mount::mount(nothing, "/", nothing, host_propagation(plan) | MsFlags::MS_REC, nothing)
-        .step("change the propagation of the host's mounts")?;
+    let in_own_namespace = plan.namespaces.is_private(libc::CLONE_NEWNS);
+    if in_own_namespace {
+        let nothing = None::<&str>;
+        nix::mount::mount(nothing, "/", nothing, host_propagation(plan) | MsFlags::MS_REC, nothing)
+            .step("change the propagation of the host's mounts")?;
+    }
     let path = &plan.rootfs.path;
     let failed = || format!("attach the rootfs {}", path.display());
     let (root, target) = match prepared.root.take() {
@@ -55,6 +59,9 @@ pub(crate) fn mount_root(plan: &Plan, prepared: &mut Prepared) -> StepResult<Own
             (make_root(&target, &prepared.layers, None)?, target)
         }
     };
+    if !in_own_namespace {
+        leave_peers(plan, root.as_fd()).step("change the propagation of the rootfs")?;
+    }
     mount::move_mount(root.as_fd(), target.as_fd()).step_with(failed)?;
     Ok(root)
 }
@@ -117,6 +124,14 @@ pub(crate) fn enter(root: BorrowedFd<'_>) -> StepResult<()> {
     nix::unistd::chdir("/").step("change to /")
 }
 
+/// Makes a directory this process' root and no more: all there is to do in a mount namespace that is the
+/// host's.
+pub(crate) fn change_root(root: BorrowedFd<'_>) -> StepResult<()> {
+    fchdir(root).step("change into the rootfs")?;
+    nix::unistd::chroot(".").step("chroot")?;
+    nix::unistd::chdir("/").step("change to /")
+}
+
 /// Takes the old root away without pivot_root, for roots on a ramdisk (`--no-pivot`): the mount is moved
 /// over `/`.
 pub(crate) fn enter_without_pivot(root: BorrowedFd<'_>, path: &Path) -> StepResult<()> {
@@ -124,8 +139,7 @@ pub(crate) fn enter_without_pivot(root: BorrowedFd<'_>, path: &Path) -> StepResu
     fchdir(root).step("change into the rootfs")?;
     let nothing = None::<&str>;
     nix::mount::mount(Some("."), "/", nothing, MsFlags::MS_MOVE, nothing).step("move the rootfs to /")?;
-    nix::unistd::chroot(".").step("chroot")?;
-    nix::unistd::chdir("/").step("change to /")
+    change_root(root)
 }
 
 // The host's mounts stay in the namespace, covered. As long as a proc or sysfs without masks is among them, the

@@ -78,8 +78,8 @@ impl NamespacePlan {
             }
         }
         plan.join.sort_by_key(|(kind, _)| *kind != libc::CLONE_NEWUSER);
-        if !plan.is_private(libc::CLONE_NEWNS) {
-            let reason = "a mount namespace is required: the container's mounts would be made on the host";
+        if plan.is_private(libc::CLONE_NEWUSER) && !plan.is_private(libc::CLONE_NEWNS) {
+            let reason = "a user namespace needs a mount namespace beside it: it may mount nothing in that of the host";
             return Err(RuntimeError::config("linux.namespaces", reason));
         }
         plan.user = user(linux, &plan)?;
@@ -181,7 +181,6 @@ mod tests {
     #[test]
     fn refuses_what_cannot_be() {
         for bad in [
-            json!({"namespaces": []}),
             json!({"namespaces": [{"type": "user", "path": "/u"}]}),
             json!({"namespaces": [{"type": "mount"}, {"type": "mount"}]}),
             json!({"namespaces": [{"type": "mount"}, {"type": "pid", "path": "relative"}]}),
