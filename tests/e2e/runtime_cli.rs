@@ -83,6 +83,45 @@ fn what_is_done_is_logged_when_asked_for() {
     world.tool("ctr-run").args(["--log-level", "loud", "list"]).run().fails(1, &["loud"]);
 }
 
+// The words are those of runc, which scripts look for.
+#[test]
+fn the_steps_of_a_start_are_told_in_runcs_words() {
+    need!(Need::Root, Need::Busybox);
+    let scene = Scene::new("exec sleep 1000");
+    let log = scene.world.dir().join("log");
+    let logged = |args: &[&str]| {
+        let words = ["--debug", "--log", text(&log)].iter().chain(args).copied().collect::<Vec<_>>();
+        let ran = scene.runtime(&words).detaches().run().success();
+        assert_eq!(ran.stderr, "");
+        let text = fs::read_to_string(&log).unwrap();
+        fs::remove_file(&log).unwrap();
+        text
+    };
+    let run = logged(&["run", "--detach", "--bundle", text(&scene.bundle), &scene.id]);
+    let mut rest = run.as_str();
+    for words in [
+        "nsexec container setup: namespaces: new cgroup ipc mount network pid uts, joined none",
+        "seccomp filter flags: 4",
+        "child process in init(): it has pid ",
+        "init: closing the pipe to signal completion",
+    ] {
+        rest = rest.split_once(words).unwrap_or_else(|| panic!("{words} in {run}")).1;
+    }
+    let process = scene.world.dir().join("process.json");
+    fs::write(&process, r#"{"args":["/bin/true"],"cwd":"/","execCPUAffinity":{"initial":"0"}}"#).unwrap();
+    let exec = logged(&["exec", "--process", text(&process), &scene.id]);
+    let mut rest = exec.as_str();
+    for words in [
+        "nsexec container setup: joining the namespaces of process ",
+        "nsexec: affinity: 0x1",
+        "child process in init()",
+        "setns_init: about to exec \\\"/bin/true\\\"",
+    ] {
+        rest = rest.split_once(words).unwrap_or_else(|| panic!("{words} in {exec}")).1;
+    }
+    scene.delete();
+}
+
 // Both sockets are the machine's, so they are made in a mount namespace of the test's own.
 #[test]
 fn the_log_can_be_the_journal_or_syslog() {

@@ -72,6 +72,13 @@ impl Log {
         ctr_cli::render("ctr-run", error);
     }
 
+    /// Has everything told that is done from here on, if that is asked for.
+    pub(crate) fn follow(self) {
+        if self.debug {
+            ctr_runtime::progress::listen(move |message| self.debug(|| message));
+        }
+    }
+
     /// Says what is done, if that is asked for.
     pub(crate) fn debug(&self, message: impl FnOnce() -> String) {
         if self.debug {

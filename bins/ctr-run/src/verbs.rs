@@ -20,6 +20,7 @@ pub(crate) fn perform(args: &Args) -> ExitCode {
     let command = args.command.as_ref().expect("a verb was given");
     let log = Log::new(&args.global);
     log.debug(|| format!("{command:?}"));
+    Log::new(&args.global).follow();
     let dispatched = match args.pipeline.given() {
         Some(option) => Err(Error::misuse(format!("{option} is for the pipeline, where there is no command"))),
         None => dispatch(&args.global, command),

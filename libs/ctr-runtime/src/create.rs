@@ -32,7 +32,8 @@ use crate::state::{ContainerDir, State, start_time};
 use crate::timing::Stage;
 use crate::undo::Undo;
 use crate::{
-    RuntimeError, Service, mount_source, overlay, pid_file, rootfs, serve, spawn, timing, tty, user_namespace, warn,
+    RuntimeError, Service, mount_source, overlay, pid_file, progress, rootfs, serve, spawn, timing, tty,
+    user_namespace, warn,
 };
 
 /// How a container is made, beyond what its config says.
@@ -190,11 +191,13 @@ fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Re
             false => Outputs::default(),
         },
     };
+    progress::tell_of(plan);
     let child = spawn_init(plan, cgroup, &cgroup.join_fds()?, init)?;
     drop(holder);
     timing::mark(Stage::Clone);
 
     let pid = child.pid;
+    progress::tell(|| format!("child process in init(): it has pid {pid}"));
     state.pid = pid.as_raw();
     state.pid_start_time = start_time(state.pid).unwrap_or(0);
     let (child, _) = undo.child.insert((child, state.clone()));
@@ -219,6 +222,7 @@ fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Re
     }
     dir.record_complete()?;
     timing::mark(Stage::Container);
+    progress::tell(|| "init: closing the pipe to signal completion: the container is set up".to_owned());
     Ok(terminal)
 }
 

@@ -26,7 +26,7 @@ use crate::report::{Channel, Message, Step, StepResult};
 use crate::run::{Signals, supervise};
 use crate::timing::{self, Stage};
 use crate::tty::{self, Proxy};
-use crate::{RuntimeError, device, pid_file, rootfs, serve, spawn};
+use crate::{RuntimeError, device, pid_file, progress, rootfs, serve, spawn};
 
 /// How a process is executed in a container.
 #[derive(Debug)]
@@ -83,13 +83,20 @@ pub fn exec(container: &Container, mut options: ExecOptions) -> Result<u8, Runti
         true => None,
         false => Some(root_of(container, &target)?),
     };
+    let program = launch.process.args[0].clone();
     let process = ExecProcess { launch, channel: theirs, console_socket, root };
+    progress::tell(|| format!("nsexec container setup: joining the namespaces of process {}", container.state().pid));
+    if let Some(cpus) = &initial {
+        progress::tell(|| format!("nsexec: affinity: {}", cpus.mask()));
+    }
     let child = on_cpus(initial.as_ref(), || spawn_exec(container, &plan, target.as_fd(), &options.cgroup, process))?;
     let guard = KillOnDrop(&child);
     if let Some(socket) = pidfd_socket {
         socket.send(&child, Role::Further)?;
     }
     timing::mark(Stage::Clone);
+    progress::tell(|| format!("child process in init(): it has pid {}", child.pid));
+    progress::tell(|| format!("setns_init: about to exec {program:?}"));
     serve::set_oom_score(oom_score, child.pid)?;
     let terminal = await_execution(&ours, &child, &limits, |listener| {
         serve::send_listener(&plan, listener, &child, container.state().to_oci("running"))

@@ -43,6 +43,7 @@ mod pid_file;
 mod pidfd_socket;
 pub mod plan;
 mod preview;
+pub mod progress;
 mod range;
 mod report;
 mod resources;

@@ -37,6 +37,13 @@ impl CpuSet {
     pub fn contains(&self, cpu: usize) -> bool {
         self.0.get(cpu / 64).is_some_and(|word| word & (1 << (cpu % 64)) != 0)
     }
+
+    /// The set as a hexadecimal number, a bit for each CPU, as taskset(1) has it.
+    pub fn mask(&self) -> String {
+        let top = self.0.iter().rposition(|word| *word != 0).unwrap_or(0);
+        let rest: String = self.0[..top].iter().rev().map(|word| format!("{word:016x}")).collect();
+        format!("{:#x}{rest}", self.0[top])
+    }
 }
 
 impl std::fmt::Debug for CpuSet {
@@ -66,6 +73,16 @@ pub fn get() -> io::Result<CpuSet> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mask_has_a_bit_for_each_cpu() {
+        let mut cpus = CpuSet::none();
+        assert_eq!(cpus.mask(), "0x0");
+        for cpu in [1, 2, 65] {
+            cpus.insert(cpu);
+        }
+        assert_eq!(cpus.mask(), "0x20000000000000006");
+    }
 
     #[test]
     fn a_thread_runs_where_it_is_told_to() {

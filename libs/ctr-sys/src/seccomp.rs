@@ -25,6 +25,9 @@ impl Flags {
     /// [`load_with_listener`] takes it.
     pub const WAIT_KILLABLE_RECV: Self = Self(libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV as u32);
 
+    /// The filter has a listener. [`load_with_listener`] adds it by itself.
+    pub const NEW_LISTENER: Self = Self(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32);
+
     /// The kernel's number for these flags.
     pub fn bits(self) -> u32 {
         self.0
@@ -37,7 +40,7 @@ impl Flags {
 
     /// Whether this kernel knows all these flags.
     pub fn is_available(self) -> bool {
-        let listener = if self.contains(Self::WAIT_KILLABLE_RECV) { NEW_LISTENER } else { 0 };
+        let listener = if self.contains(Self::WAIT_KILLABLE_RECV) { Self::NEW_LISTENER.0 } else { 0 };
         let flags = (self.0 | listener) as libc::c_ulong;
         let program = std::ptr::null::<libc::sock_fprog>();
         // SAFETY: a null program is refused with EFAULT once the flags have been looked at.
@@ -67,7 +70,7 @@ pub fn load(program: &[sock_filter], flags: Flags) -> io::Result<()> {
 ///
 /// Fails with `EBUSY` if a filter of this thread has a listener already, and as [`load`] does.
 pub fn load_with_listener(program: &[sock_filter], flags: Flags) -> io::Result<OwnedFd> {
-    let fd = set_filter(program, flags, NEW_LISTENER)?;
+    let fd = set_filter(program, flags, Flags::NEW_LISTENER.0)?;
     // SAFETY: the kernel has just returned this descriptor to us (close-on-exec), and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -88,8 +91,6 @@ fn set_filter(program: &[sock_filter], flags: Flags, listener: u32) -> io::Resul
     let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as RawFd) }
 }
-
-const NEW_LISTENER: u32 = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32;
 
 #[cfg(test)]
 mod tests {

@@ -30,11 +30,16 @@ pub(crate) fn namespace(kind: i32) -> &'static str {
     }
 }
 
-pub(super) fn namespaces<S: Serializer>(kinds: &u64, to: S) -> Result<S::Ok, S::Error> {
+/// The words for several, in their order.
+pub(crate) fn kinds(kinds: u64) -> Vec<&'static str> {
     let mut words: Vec<&str> =
         (0..64).filter(|bit| kinds & (1 << bit) != 0).map(|bit| namespace((1_u64 << bit) as i32)).collect();
     words.sort_unstable();
-    to.collect_seq(words)
+    words
+}
+
+pub(super) fn namespaces<S: Serializer>(kinds: &u64, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(self::kinds(*kinds))
 }
 
 pub(super) fn joined<S: Serializer>(join: &[(i32, PathBuf)], to: S) -> Result<S::Ok, S::Error> {
