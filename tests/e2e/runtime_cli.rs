@@ -122,6 +122,49 @@ fn the_steps_of_a_start_are_told_in_runcs_words() {
     scene.delete();
 }
 
+#[test]
+fn help_and_version_have_runcs_form() {
+    let world = World::create();
+    let output = |words: &[&str]| world.tool("ctr-run").args(words).run().success().stdout;
+    assert!(output(&["-h"]).starts_with("NAME:\n   ctr-run - Open Container Initiative runtime"));
+    assert!(output(&["run", "--help"]).starts_with("NAME:\n   ctr-run run - Create a container and run its program\n"));
+    world.tool("ctr-run").args(["--root", "/r", "nope", "-h"]).run().fails(2, &["No help topic for 'nope'"]);
+    let version = output(&["--version"]);
+    let mut lines = version.lines();
+    assert!(lines.next().unwrap().starts_with("ctr-run version "), "{version}");
+    let next = lines.next().unwrap();
+    let spec = next.strip_prefix("commit: ").map_or(Some(next), |_| lines.next());
+    assert_eq!(spec, Some("spec: 1.3.0"), "{version}");
+}
+
+// Docker and others look for it in $PATH and read what it says.
+#[test]
+fn called_as_runc_it_answers_as_runc() {
+    need!(Need::Root, Need::Busybox);
+    let scene = Scene::new("true");
+    let runc = scene.world.dir().join("runc");
+    std::os::unix::fs::symlink(ctr_tests::tool::bin_dir().join("ctr-run"), &runc).unwrap();
+    let output = |words: &[&str]| scene.world.program(&runc).args(words).run().success().stdout;
+    assert!(output(&["-v"]).starts_with("runc version "));
+    assert!(output(&["-h"]).starts_with("NAME:\n   runc - Open Container Initiative runtime"));
+    let failed = |verb: &[&str], words: &str| {
+        let root = scene.world.run_root();
+        let failed = scene.world.program(&runc).args(["--root", text(&root)]).args(verb).run();
+        assert_eq!(failed.code(), 1);
+        assert!(failed.stderr.starts_with("time=\"") && failed.stderr.contains("\" level=error msg=\""), "{words}");
+        assert!(failed.stderr.contains(words), "{words}: {}", failed.stderr);
+    };
+    let run = ["run", "--bundle", text(&scene.bundle), &scene.id];
+    scene.rewrite(|config| {
+        config["mounts"].as_array_mut().unwrap().push(serde_json::json!({ "destination": "/x", "type": "nofs" }));
+    });
+    failed(&run, "runc run failed: unable to start container process: error during container init: ");
+    scene.rewrite(|config| drop(config["mounts"].as_array_mut().unwrap().pop()));
+    scene.rewrite(|config| config["process"]["args"] = serde_json::json!(["nope"]));
+    failed(&run, "runc run failed: unable to start container process: exec: ");
+    failed(&["state", "nobody"], "msg=\"container does not exist: nobody");
+}
+
 // Both sockets are the machine's, so they are made in a mount namespace of the test's own.
 #[test]
 fn the_log_can_be_the_journal_or_syslog() {

@@ -7,15 +7,17 @@ use clap::{ArgMatches, FromArgMatches, Parser, Subcommand};
 use ctr_cli::StateArgs;
 use ctr_runtime::cgroup::Manager;
 
+use crate::called;
 use crate::criu::{Checkpoint, Restore};
 use crate::events::Events;
 use crate::update::Update;
 
-/// Run containers: the end of the ctr pipeline, and an OCI runtime
+/// Open Container Initiative runtime, and the end of the ctr pipeline
 ///
 /// Without a command, ctr-run reads a record from standard input and runs its bundle in the foreground.
 #[derive(Debug, Parser)]
-#[command(name = "ctr-run", version = VERSION, disable_version_flag = true, max_term_width = 100)]
+#[command(name = "ctr-run", display_name = called::name(), version = version(), disable_version_flag = true)]
+#[command(max_term_width = 100, help_template = called::help("- {about-with-newline}"))]
 #[command(mut_arg("state_dir", |arg| arg.global(false)), mut_arg("namespace", |arg| arg.global(false)))]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -30,12 +32,13 @@ pub(crate) struct Args {
 }
 
 // The later lines are what callers of runc and crun look for.
-const VERSION: &str = concat!(
-    "version ",
-    env!("CARGO_PKG_VERSION"),
-    "\nspec: 1.3.0",
-    "\n+SYSTEMD +SELINUX +APPARMOR +CAP +SECCOMP +EBPF +JSON"
-);
+fn version() -> String {
+    // The commit, where scripts/build knows it.
+    let commit = option_env!("CTR_COMMIT").filter(|commit| !commit.is_empty());
+    let commit = commit.map(|commit| format!("\ncommit: {commit}")).unwrap_or_default();
+    let features = "+SYSTEMD +SELINUX +APPARMOR +CAP +SECCOMP +EBPF +JSON";
+    format!("version {}{commit}\nspec: 1.3.0\n{features}", env!("CARGO_PKG_VERSION"))
+}
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Global {
@@ -114,7 +117,10 @@ macro_rules! commands {
         impl Subcommand for Command {
             fn augment_subcommands(program: clap::Command) -> clap::Command {
                 program$(.subcommand(clap::Command::new($word).about($about).defer(
-                    |command| <$args as clap::Args>::augment_args(command).about($about),
+                    |command| {
+                        let command = <$args as clap::Args>::augment_args(command).about($about);
+                        command.help_template(called::help(concat!($word, " - ", $about, "\n")))
+                    },
                 )))+
             }
 

@@ -10,6 +10,7 @@ use ctr_runtime::plan::ProcessPlan;
 use ctr_runtime::{Container, ExecOptions, capability, spec};
 
 use crate::args::Exec;
+use crate::called;
 
 /// Executes a process in a container.
 pub(crate) fn perform(container: &Container, args: &Exec) -> Result<ExitCode, Error> {
@@ -23,7 +24,7 @@ pub(crate) fn perform(container: &Container, args: &Exec) -> Result<ExitCode, Er
         ignore_paused: args.ignore_paused,
         cgroup: CgroupBelow::parse(&args.cgroup)?,
     };
-    let status = ctr_runtime::exec(container, options)?;
+    let status = ctr_runtime::exec(container, options).map_err(|error| called::failed("exec", error))?;
     Ok(ExitCode::from(status))
 }
 

@@ -14,6 +14,11 @@ use crate::args::Args;
 
 /// Parses the words of a command line, the program's name first.
 pub(crate) fn parse(words: Vec<OsString>) -> Result<Args, Stop> {
+    if words.iter().any(|word| word == "-h" || word == "--help")
+        && let Some(topic) = unknown_topic(&words)
+    {
+        return Err(Stop::Misuse(Error::misuse(format!("No help topic for '{}'", topic.display()))));
+    }
     // -bundle would be -b with the value undle, so such words are looked at first; what else differs is an
     // error at first sight.
     let single_dashed = |word: &OsString| matches!(word.as_bytes(), [b'-', b'a'..=b'z', b'a'..=b'z', ..]);
@@ -34,6 +39,14 @@ pub(crate) fn command_of(words: &[OsString]) -> Option<String> {
     let command = Args::command();
     let name = words.iter().skip(1).find_map(|word| command.find_subcommand(word))?.get_name();
     Some(name.to_owned())
+}
+
+// What stands where a command should, and is none.
+fn unknown_topic(words: &[OsString]) -> Option<OsString> {
+    let program = Args::command();
+    // Options have their values in the same word then.
+    let first = adapt(words.to_vec()).ok()?.into_iter().skip(1).find(|word| !word.as_bytes().starts_with(b"-"))?;
+    program.find_subcommand(&first).is_none().then_some(first).filter(|first| first != "help")
 }
 
 /// Writes what Go's packages take the way that is usual elsewhere. What belongs to the container is not

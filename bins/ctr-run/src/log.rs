@@ -14,6 +14,7 @@ use ctr_record::Timestamp;
 use serde_json::json;
 
 use crate::args::Global;
+use crate::called;
 
 /// Where messages go besides standard error, and in which form.
 #[derive(Debug, Default)]
@@ -66,10 +67,14 @@ impl Log {
     }
 
     /// Reports a failure. The log gets one entry (podman reads exactly one object), and standard error one
-    /// line.
+    /// line: as runc writes it to whoever called the program by that name.
     pub(crate) fn report(&self, error: &Error) {
-        self.write(ERROR, &error.to_line());
-        ctr_cli::render("ctr-run", error);
+        let line = error.to_line();
+        self.write(ERROR, &line);
+        match called::as_runc() {
+            true => eprintln!("{}", self.line(ERROR, &line)),
+            false => drop(ctr_cli::render("ctr-run", error)),
+        }
     }
 
     /// Has everything told that is done from here on, if that is asked for.

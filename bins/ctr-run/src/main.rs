@@ -5,6 +5,7 @@
 //! What both do is ctr-runtime's; this is what callers see of it.
 
 mod args;
+mod called;
 mod criu;
 mod default_spec;
 mod events;

@@ -13,7 +13,7 @@ use ctr_sys::pattern::Pattern;
 
 use crate::args::{Args, Command, Create, Global, Run};
 use crate::log::Log;
-use crate::{criu, default_spec, events, exec, features, output, update};
+use crate::{called, criu, default_spec, events, exec, features, output, update};
 
 /// Performs a verb. runc's exit codes are 1 for any failure, and 255 for one of exec.
 pub(crate) fn perform(args: &Args) -> ExitCode {
@@ -43,8 +43,8 @@ fn dispatch(global: &Global, command: &Command) -> Result<ExitCode, Error> {
     match command {
         Command::Create(create) => {
             let place = Inherited::take();
-            let container = Container::create(&root, &create.id, &options(create, global.manager()))?;
-            drop(container);
+            let created = Container::create(&root, &create.id, &options(create, global.manager()));
+            drop(created.map_err(|error| called::failed("runc create", error))?);
             release(place);
         }
         Command::Run(run) => return run_container(&root, run, global.manager()),
@@ -128,8 +128,8 @@ fn run_container(root: &Path, run: &Run, manager: Manager) -> Result<ExitCode, E
         keep: run.keep,
         no_subreaper: run.no_subreaper,
     };
-    let status = ctr_runtime::run(root, &run.create.id, &options, |_| release(place.take()))?;
-    Ok(ExitCode::from(status))
+    let ran = ctr_runtime::run(root, &run.create.id, &options, |_| release(place.take()));
+    Ok(ExitCode::from(ran.map_err(|error| called::failed("runc run", error))?))
 }
 
 /// The container runs: the next one may start.

@@ -36,6 +36,13 @@ impl Error {
         self
     }
 
+    /// Puts what it was part of in front of the chain.
+    #[must_use]
+    pub fn within(mut self, whole: impl Display) -> Self {
+        self.chain.insert(0, one_line(whole));
+        self
+    }
+
     /// Replaces the exit code that the kind implies: 125 to 127 of tools that relay a container's status.
     #[must_use]
     pub fn with_exit_code(mut self, code: u8) -> Self {
@@ -96,11 +103,7 @@ pub trait Context<T> {
 
 impl<T, E: Into<Error>> Context<T> for Result<T, E> {
     fn unable_to<D: Display>(self, what: impl FnOnce() -> D) -> Result<T, Error> {
-        self.map_err(|error| {
-            let mut error: Error = error.into();
-            error.chain.insert(0, format!("unable to {}", one_line(what())));
-            error
-        })
+        self.map_err(|error| error.into().within(format_args!("unable to {}", what())))
     }
 }
 
