@@ -103,11 +103,12 @@ impl Init<'_> {
         self.launch.prepare(&self.channel)?;
         timing::mark(Stage::Rights);
         if self.gate.waits() {
+            // Before anybody knows that it is there to be asked.
+            sys::end_when_asked();
             match self.channel.await_record().step("report that the container is created")? {
                 true => {}
                 false => return Err(abandoned()),
             }
-            sys::end_when_asked();
         }
         self.gate.wait()?;
         timing::mark(Stage::Opening);
