@@ -44,6 +44,7 @@ mod runtime_lifecycle;
 mod runtime_mount_sources;
 mod runtime_mounts;
 mod runtime_plan;
+mod runtime_resources;
 mod runtime_service;
 mod runtime_speed;
 mod runtime_systemd;
