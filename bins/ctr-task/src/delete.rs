@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `delete`: what is left of a container goes, in an order that a second delete can take up anywhere.
 
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -200,7 +201,7 @@ fn kill_creating(task: &Task) -> Result<(), Error> {
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     let children = children.split_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw);
     let children: Vec<OwnedFd> = children.filter_map(|pid| pidfd_open(pid).ok()).collect();
-    pidfd_send_signal(supervisor.as_fd(), SIGKILL)?;
+    kill(&supervisor)?;
     // The runtime is killed with it (`PR_SET_PDEATHSIG`), but not at the same moment.
     children.iter().chain([&supervisor]).for_each(wait_for_end);
     Ok(())
@@ -210,10 +211,18 @@ fn kill_creating(task: &Task) -> Result<(), Error> {
 fn kill_abandoned(held: &HeldTask) -> Result<(), Error> {
     let Some(process) = held.task().process()? else { return Ok(()) };
     if held.task().exit()?.is_none() {
-        pidfd_send_signal(process.as_fd(), SIGKILL)?;
+        kill(&process)?;
         wait_for_end(&process);
     }
     Ok(())
+}
+
+/// Kills a process, which may be gone by now.
+fn kill(process: &OwnedFd) -> io::Result<()> {
+    match pidfd_send_signal(process.as_fd(), SIGKILL) {
+        Err(error) if error.raw_os_error() == Some(Errno::ESRCH as i32) => Ok(()),
+        result => result,
+    }
 }
 
 fn wait_for_end(process: &OwnedFd) {
@@ -240,4 +249,18 @@ fn delete_from_runtime(file: &TaskFile) -> Result<(), Error> {
     let name = file.runtime.file_name().map(Path::new).unwrap_or(&file.runtime);
     let message = format!("{} delete: {}", name.display(), said.trim());
     Err(Error::new(ErrorKind::Failed, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_may_end_before_it_is_killed() {
+        let mut child = Command::new("true").spawn().unwrap();
+        let process = pidfd_open(Pid::from_raw(child.id() as i32)).unwrap();
+        child.wait().unwrap();
+        kill(&process).unwrap();
+        wait_for_end(&process);
+    }
 }
