@@ -192,7 +192,7 @@ fn a_failed_unit_gives_way_and_a_live_one_does_not() {
     let other = scene.world.dir().join("other");
     let root = ["--root", other.to_str().unwrap(), "--systemd-cgroup", "run"];
     let refused = systemd.inside(scene.make(&root)).run();
-    refused.fails(1, &["start unit p-x.scope", "already"]);
+    refused.fails(1, &["start unit p-x.scope", "container's cgroup is not empty", "already"]);
     assert!(path.exists(), "what another has made stays");
     systemd.runtime(&scene, &["delete", "--force", &scene.id]).run().success();
     assert!(!path.parent().unwrap().parent().unwrap().exists());
@@ -253,6 +253,25 @@ fn limits_are_set_by_systemd_and_in_the_control_files() {
         assert_eq!(fs::read_to_string(cgroup.join("cpu.max")).unwrap().trim(), max, "{flag}");
     }
     assert_eq!(systemd.property(&scene, "p-limits.scope", "TasksMax"), "30");
+    systemd.runtime(&scene, &["delete", "--force", &scene.id]).run().success();
+}
+
+#[test]
+fn a_container_may_be_one_process_alone() {
+    need!(Need::Root, Need::Busybox, Need::Program("systemctl"));
+    let scene = Scene::new("").edit(|config| {
+        config["process"]["args"] = json!(["sleep", "1000"]);
+        config["linux"]["cgroupsPath"] = json!(":p:alone");
+        config["linux"]["resources"] = json!({"pids": {"limit": 0}});
+    });
+    let Some(systemd) = Systemd::boot(&scene.world) else { return };
+    if !systemd.has_controllers() {
+        return ctr_tests::need::cannot("cgroup v2 has no controllers here");
+    }
+    systemd.make(&scene, &["run", "--detach"]).run().success();
+    let limit = systemd.cgroup.join("system.slice/p-alone.scope/pids.max");
+    assert_eq!(fs::read_to_string(limit).unwrap().trim(), "1");
+    assert_eq!(systemd.property(&scene, "p-alone.scope", "TasksMax"), "1");
     systemd.runtime(&scene, &["delete", "--force", &scene.id]).run().success();
 }
 

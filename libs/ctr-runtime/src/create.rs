@@ -193,7 +193,6 @@ fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Re
     };
     progress::tell_of(plan);
     let child = spawn_init(plan, cgroup, &cgroup.join_fds()?, init)?;
-    drop(holder);
     timing::mark(Stage::Clone);
 
     let pid = child.pid;
@@ -201,6 +200,7 @@ fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Re
     state.pid = pid.as_raw();
     state.pid_start_time = start_time(state.pid).unwrap_or(0);
     let (child, _) = undo.child.insert((child, state.clone()));
+    holder.map_or(Ok(()), Holder::release)?;
     // From here on the container's process is busy with its mounts, on another processor.
     fs::write(dir.config(), &config.bytes).map_err(RuntimeError::io("write", &dir.config()))?;
     dir.record_process(&state)?;
@@ -245,7 +245,7 @@ pub(crate) fn claim_resources(
         state.intel_rdt = Some(group.clone());
         dir.save(state)?;
     }
-    let (cgroup, holder) = Cgroup::establish(&hierarchies, &plan.cgroup)?;
+    let (cgroup, mut holder) = Cgroup::establish(&hierarchies, &plan.cgroup)?;
     let cgroup = undo.cgroup.insert(cgroup);
     state.cgroup_is_made = true;
     match state.cgroup == *cgroup {
@@ -256,6 +256,7 @@ pub(crate) fn claim_resources(
         }
     }
     cgroup.limit(&plan.cgroup)?;
+    holder.as_mut().map_or(Ok(()), |holder| holder.make_room(cgroup))?;
     Ok(holder)
 }
 

@@ -31,6 +31,9 @@ pub enum CgroupError {
     Systemd(#[source] DbusError),
     #[error("start unit {name}")]
     StartUnit { name: String, source: DbusError },
+    // As of a cgroup that is not a unit's, which callers look for.
+    #[error("start unit {name}: container's cgroup is not empty")]
+    UnitExists { name: String, source: DbusError },
     #[error("start unit {name}: systemd's job for it ended with: {result}")]
     UnitJob { name: String, result: String },
     #[error("change unit {name}")]
@@ -164,8 +167,8 @@ impl Classify for CgroupError {
             | Self::UnitName { .. }
             | Self::Annotation { .. } => ErrorKind::Invalid,
             Self::NotRestored { source, .. } => source.kind(),
-            Self::StartUnit { source, .. } if source.is("org.freedesktop.systemd1.UnitExists") => ErrorKind::Conflict,
-            Self::NotEmpty { .. }
+            Self::UnitExists { .. }
+            | Self::NotEmpty { .. }
             | Self::Frozen { .. }
             | Self::InternalProcesses { .. }
             | Self::JoinInner { .. }

@@ -18,6 +18,7 @@ use super::request::{self, Prepared, RESTORE_LOG};
 use super::service::{Program, Setting};
 use super::workshop::{Work, Yard};
 use super::{images, mountpoints, observe};
+use crate::cgroup::Holder;
 use crate::cgroup_mount::CgroupMount;
 use crate::container::Container;
 use crate::create::{self, CreateOptions, Made, Opening, Planned};
@@ -160,7 +161,7 @@ impl From<'_> {
             directories: work.places(),
         };
         let service = self.program.start(&setting)?;
-        drop(holder);
+        holder.map_or(Ok(()), Holder::release)?;
         if let Some(group) = &state.intel_rdt {
             group.add(&[service.pid()])?;
         }

@@ -67,7 +67,11 @@ impl Manager {
             }
             result => result,
         };
-        let result = self.wait_for_job(&answer.map_err(failed)?).map_err(failed)?;
+        let answer = answer.map_err(|error| match error.is("org.freedesktop.systemd1.UnitExists") {
+            true => CgroupError::UnitExists { name: name.clone(), source: error },
+            false => failed(error),
+        });
+        let result = self.wait_for_job(&answer?).map_err(failed)?;
         match result.as_deref() {
             Some("done") => Ok(()),
             _ => {

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ctr_sys::process::{Child, Clone3, spawn};
 use nix::fcntl::OFlag;
@@ -15,7 +15,7 @@ use nix::unistd::{Pid, pipe2};
 use super::manager::Manager;
 use super::properties::{first_properties, properties};
 use super::{Unit, UnitPlan};
-use crate::cgroup::control::write_file;
+use crate::cgroup::control::{read_file, write_file};
 use crate::cgroup::hierarchy::{Hierarchy, cgroup_of};
 use crate::cgroup::{Cgroup, CgroupError, CgroupPlan, Hierarchies, Limits, Mode, Version};
 
@@ -25,6 +25,8 @@ use crate::cgroup::{Cgroup, CgroupError, CgroupPlan, Hierarchies, Limits, Mode, 
 pub struct Holder {
     child: Child,
     alive: RefCell<Option<OwnedFd>>,
+    /// Limits of processes that let in one more than they are to.
+    loosened: Vec<PathBuf>,
 }
 
 impl Holder {
@@ -37,8 +39,39 @@ impl Holder {
             let _ = File::from(reader).read(&mut [0]);
             0
         })?;
-        Ok(Self { child, alive })
+        Ok(Self { child, alive, loosened: Vec::new() })
     }
+
+    /// Lets the container's first process in beside this one where no more than one is allowed.
+    pub(crate) fn make_room(&mut self, cgroup: &Cgroup) -> Result<(), CgroupError> {
+        let (Some(unit), Some(path)) = (cgroup.unit(), cgroup.v2_path()) else { return Ok(()) };
+        for place in path.ancestors() {
+            let file = place.join("pids.max");
+            if read_file(&file).is_ok_and(|limit| limit.trim_end() == "1") {
+                write_limit(&file, "2")?;
+                self.loosened.push(file);
+            }
+            if place.ends_with(&unit.name) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends it, and takes that back.
+    pub(crate) fn release(mut self) -> Result<(), CgroupError> {
+        let loosened = std::mem::take(&mut self.loosened);
+        drop(self);
+        loosened.iter().try_for_each(|file| write_limit(file, "1"))
+    }
+}
+
+fn write_limit(file: &Path, limit: &str) -> Result<(), CgroupError> {
+    write_file(file, limit).map_err(|errno| CgroupError::Write {
+        file: file.to_owned(),
+        value: limit.to_owned(),
+        source: errno.into(),
+    })
 }
 
 impl Drop for Holder {
