@@ -6,10 +6,12 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use ctr_tests::leak::Leaks;
 use ctr_tests::pty::Terminal;
 use ctr_tests::{Need, need};
 use serde_json::{Value, json};
 
+use crate::killed_runtime::status;
 use crate::runtime::Scene;
 
 /// Leaves the container in the caller's cgroup namespace, where it sees what cgroups it is really in.
@@ -203,4 +205,33 @@ fn a_container_owns_the_cgroup_that_it_may_write_to() {
         assert_eq!(owner(file), uid, "{file}");
     }
     scene.delete();
+}
+
+/// What a file of the container's memory cgroup says, by its name in v2 or in v1.
+fn memory(scene: &Scene, v2: &str, v1: &str) -> String {
+    let cgroups = Leaks::find(scene.world.dir(), &scene.id).cgroups;
+    let read = |name: &str| cgroups.iter().find_map(|cgroup| fs::read_to_string(cgroup.join(name)).ok());
+    read(v2).or_else(|| read(v1)).expect("memory is counted")
+}
+
+// The container's process is charged for all that is its own of the runtime's memory.
+#[test]
+fn a_container_is_made_in_512_kib_more_than_its_program_uses() {
+    need!(Need::Root, Need::Busybox);
+    let scene = Scene::new("exec sleep 1000");
+    let begin = || {
+        scene.make(&["create"]).detaches().run().success();
+        scene.runtime(&["start", &scene.id]).run().success();
+    };
+    begin();
+    let used: u64 = memory(&scene, "memory.current", "memory.usage_in_bytes").trim().parse().unwrap();
+    scene.delete();
+    scene.rewrite(|config| config["linux"]["resources"]["memory"] = json!({ "limit": used + (512 << 10) }));
+    for _ in 0..5 {
+        begin();
+        assert_eq!(status(&scene), "running");
+        let events = memory(&scene, "memory.events", "memory.oom_control");
+        assert!(events.contains("oom_kill 0"), "{used}: {events}");
+        scene.delete();
+    }
 }
