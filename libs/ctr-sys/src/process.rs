@@ -36,7 +36,16 @@ pub struct Child {
 /// Makes a process that runs `main` in a copy of this one's memory and ends with the status it returns.
 ///
 /// Fails with `EBUSY` in a process of several threads: a lock that another thread holds would stay
-/// locked in the copy for ever.
+/// locked in the copy for ever. As there is none, `main` may allocate and format as it likes, and use the
+/// standard library's files and commands. What it must not do:
+///
+/// - Look up names of users, groups or hosts, or local time: the C library would read files, and load
+///   libraries, of whatever root it is in by then, which may be a hostile image's (CVE-2019-14271).
+/// - Write to the standard streams, which are the container's and may never be read; it has a channel.
+/// - Keep descriptors that it does not need ([`close_inherited`] comes first): they may be locks, which last as
+///   long as one process has them, and pipes, whose end somebody waits for.
+/// - Drop what belongs to the parent's stack frames: these never run again. So it ends by `_exit`, without
+///   handlers, and a panic that unwound would run them: programs that use this abort at one.
 pub fn spawn(how: Clone3<'_>, main: impl FnOnce() -> i32) -> io::Result<Child> {
     if !is_single_threaded() {
         return Err(io::Error::from_raw_os_error(libc::EBUSY));
