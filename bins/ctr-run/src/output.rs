@@ -22,39 +22,37 @@ fn print(text: &str) -> Result<(), Error> {
 }
 
 /// The containers that can be read. A state root that nobody named and that is not there has none.
-pub(crate) fn containers(root: &Path, named: bool) -> Result<Vec<Container>, Error> {
+pub(crate) fn containers(root: &Path, named: bool) -> Result<impl Iterator<Item = Container>, Error> {
     let containers = match Container::list(root) {
-        Err(error @ RuntimeError::Io { .. }) if error.kind() == ErrorKind::NotFound && !named => Vec::new(),
-        result => result?,
+        Err(error @ RuntimeError::Io { .. }) if error.kind() == ErrorKind::NotFound && !named => None,
+        result => Some(result?),
     };
     // One that cannot be read is told, and does not hide the others.
     let readable = |container: Result<Container, RuntimeError>| {
         container.map_err(|error| ctr_cli::render("ctr-run", &error.into())).ok()
     };
-    Ok(containers.into_iter().filter_map(readable).collect())
+    Ok(containers.into_iter().flatten().filter_map(readable))
 }
 
 /// Lists the containers.
 pub(crate) fn list(root: &Path, named: bool, args: &List) -> Result<(), Error> {
     let containers = containers(root, named)?;
     if args.quiet {
-        return print(&containers.iter().map(|container| container.state().id.clone() + "\n").collect::<String>());
+        return print(&containers.map(|container| container.state().id.clone() + "\n").collect::<String>());
     }
     let mut owners = Owners::default();
     if args.format == "json" {
-        let states: Vec<Value> = containers.iter().map(|container| container.to_json(&mut owners)).collect();
+        let states: Vec<Value> = containers.map(|container| container.to_json(&mut owners)).collect();
         // As runc, which prints a nil slice.
         let value = if states.is_empty() { Value::Null } else { json!(states) };
         return print(&(value.to_string() + "\n"));
     }
     let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned)];
-    for container in &containers {
-        let state = container.to_json(&mut owners);
-        let text = |member: &str| match &state[member] {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
-        rows.push(["id", "pid", "status", "bundle", "created", "owner"].map(text));
+    for container in containers {
+        let ((status, pid), state) = (container.status_and_pid(), container.state());
+        let (bundle, created) = (state.bundle.display().to_string(), state.created.to_string());
+        let owner = owners.name(state.owner).to_owned();
+        rows.push([state.id.clone(), pid.to_string(), status.as_str().to_owned(), bundle, created, owner]);
     }
     print(&table(&rows))
 }

@@ -26,7 +26,8 @@ use crate::{RuntimeError, Service, criu, gate, hooks, spec};
 pub struct Owners(BTreeMap<u32, String>);
 
 impl Owners {
-    fn name(&mut self, uid: u32) -> &str {
+    /// The name of one; `#` and the number of a user without a name.
+    pub fn name(&mut self, uid: u32) -> &str {
         let look_up = || nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|user| user.name);
         self.0.entry(uid).or_insert_with(|| look_up().unwrap_or_else(|| format!("#{uid}")))
     }
@@ -57,13 +58,13 @@ impl Container {
         Ok(Self { dir, state })
     }
 
-    /// All containers of a state root, by id, each as far as it can be read.
-    pub fn list(root: &Path) -> Result<Vec<Result<Self, RuntimeError>>, RuntimeError> {
+    /// All containers of a state root, by id, each as far as it can be read, and when its turn comes.
+    pub fn list(root: &Path) -> Result<impl Iterator<Item = Result<Self, RuntimeError>>, RuntimeError> {
         let load = |dir: ContainerDir| match dir.load() {
             Err(RuntimeError::NotFound(_)) => None,
             state => Some(state.map(|state| Self { dir, state })),
         };
-        Ok(state::list(root)?.into_iter().filter_map(load).collect())
+        Ok(state::list(root)?.into_iter().filter_map(load))
     }
 
     /// Its directory in the state root.
@@ -91,13 +92,19 @@ impl Container {
         self.state.intel_rdt.as_ref().map_or_else(|| Ok(RdtStats::default()), RdtGroup::stats)
     }
 
+    /// What it does at this moment, and its first process: 0, unless there is one.
+    pub fn status_and_pid(&self) -> (TaskStatus, i32) {
+        match self.status() {
+            status @ (TaskStatus::Stopped | TaskStatus::Creating) => (status, 0),
+            status => (status, self.state.pid),
+        }
+    }
+
     /// The state as `state` prints it, which has members that runc's has beyond the specification's.
     pub fn to_json(&self, owners: &mut Owners) -> Value {
-        let status = self.status();
+        let (status, pid) = self.status_and_pid();
         let mut object = self.state.to_oci(status.as_str());
-        if matches!(status, TaskStatus::Stopped | TaskStatus::Creating) {
-            object["pid"] = 0.into();
-        }
+        object["pid"] = pid.into();
         object["rootfs"] = self.state.rootfs.display().to_string().into();
         object["created"] = self.state.created.to_string().into();
         if let Some(unit) = self.cgroup().unit() {
@@ -193,7 +200,7 @@ impl Container {
             result => result.map_err(RuntimeError::call("open a pidfd"))?,
         };
         // Whether the number was given to another process is told after it is held, not before.
-        let ours = state::start_time(self.state.pid) == Some(self.state.pid_start_time);
+        let ours = self.state.is_process(pidfd.as_fd());
         Ok(ours.then_some(pidfd))
     }
 

@@ -28,7 +28,7 @@ use crate::plan::{Caller, CpuAffinity, Plan, ProcessPlan, Sysctl};
 use crate::report::{Channel, Message};
 use crate::rootfs::Prepared;
 use crate::spec::{self, Config};
-use crate::state::{ContainerDir, State, start_time};
+use crate::state::{ContainerDir, State};
 use crate::timing::Stage;
 use crate::undo::Undo;
 use crate::{
@@ -197,8 +197,7 @@ fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Re
 
     let pid = child.pid;
     progress::tell(|| format!("child process in init(): it has pid {pid}"));
-    state.pid = pid.as_raw();
-    state.pid_start_time = start_time(state.pid).unwrap_or(0);
+    state.set_process(&child);
     let (child, _) = undo.child.insert((child, state.clone()));
     holder.map_or(Ok(()), Holder::release)?;
     // From here on the container's process is busy with its mounts, on another processor.
@@ -267,6 +266,7 @@ pub(crate) fn new_state(plan: &Plan, config: &Config, cgroup_manager: Manager) -
         id: plan.id.clone(),
         pid: 0,
         pid_start_time: 0,
+        pid_inode: None,
         bundle: plan.bundle.clone(),
         rootfs: plan.rootfs.path.clone(),
         created: Timestamp::now(),

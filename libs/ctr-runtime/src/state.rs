@@ -4,7 +4,8 @@
 //! ```text
 //! <root>/<id>/state.json    what this container is, but for:
 //!             cgroup        a symlink that is there once the cgroup was made
-//!             process       a symlink that says PID:START-TIME of the first process
+//!             process       a symlink that says PID:START-TIME of the first process, and where the kernel has
+//!                           such :INODE on pidfs
 //!             complete      a symlink that is there from the moment it is made as a whole until its deletion begins
 //!             config.json   the bundle's config as it was at create, with the limits of later updates
 //!             exec.fifo     there while it is created and not yet started; tells what fails after that
@@ -19,9 +20,12 @@
 mod dir;
 
 use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
 use ctr_record::Timestamp;
+use ctr_sys::pidfs;
+use ctr_sys::process::{Child, pidfd_open};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -42,6 +46,9 @@ pub struct State {
     pub pid: i32,
     /// When it was started, in clock ticks since boot: a pid alone may have been given to another.
     pub pid_start_time: u64,
+    /// Its inode on pidfs, which is faster to ask for, if this kernel has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid_inode: Option<u64>,
     pub bundle: PathBuf,
     pub rootfs: PathBuf,
     pub created: Timestamp,
@@ -81,6 +88,30 @@ fn true_of_old() -> bool {
 }
 
 impl State {
+    /// Takes note of the first process.
+    pub(crate) fn set_process(&mut self, child: &Child) {
+        self.pid = child.pid.as_raw();
+        self.pid_start_time = start_time(self.pid).unwrap_or(0);
+        self.pid_inode = pidfs::inode(child.pidfd.as_fd());
+    }
+
+    /// Whether a descriptor that was opened by the first process' number refers to it, and it is alive.
+    pub(crate) fn is_process(&self, pidfd: BorrowedFd<'_>) -> bool {
+        match self.pid_inode {
+            Some(inode) => pidfs::is_alive(pidfd, inode),
+            None => start_time(self.pid) == Some(self.pid_start_time),
+        }
+    }
+
+    /// Whether the first process is alive.
+    pub(crate) fn process_is_alive(&self) -> bool {
+        match self.pid_inode.map(|_| pidfd_open(Pid::from_raw(self.pid))) {
+            Some(Ok(pidfd)) => self.is_process(pidfd.as_fd()),
+            Some(Err(error)) if error.raw_os_error() == Some(libc::ESRCH) => false,
+            _ => start_time(self.pid) == Some(self.pid_start_time),
+        }
+    }
+
     /// What `state` prints and hooks are told (runtime-spec, "State").
     pub(crate) fn to_oci(&self, status: &str) -> Value {
         let mut object = json!({
@@ -99,13 +130,9 @@ impl State {
 
 /// When a process was started, in clock ticks since boot; `None`: there is no such process, or it has
 /// ended and only waits to be reaped.
-pub(crate) fn start_time(pid: i32) -> Option<u64> {
+fn start_time(pid: i32) -> Option<u64> {
     let stat = ctr_sys::stat::read(Pid::from_raw(pid)).ok()?;
     (!stat.has_ended).then_some(stat.start_time)
-}
-
-fn is_alive(pid: i32, started: u64) -> bool {
-    start_time(pid) == Some(started)
 }
 
 #[cfg(test)]
@@ -113,9 +140,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_is_alive_and_no_other_has_its_start() {
-        let pid = std::process::id() as i32;
-        let started = start_time(pid).unwrap();
-        assert!(is_alive(pid, started) && !is_alive(pid, started + 1));
+    fn a_process_is_known_by_its_inode_or_else_by_its_start() {
+        let mut state: State = serde_json::from_value(json!({
+            "ociVersion": "1.2.0", "id": "a", "pid": 0, "pidStartTime": 0, "bundle": "/b", "rootfs": "/b/rootfs",
+            "created": "2026-01-02T03:04:05.000000006Z", "owner": 0, "cgroup": {}, "cgroupIsMade": true
+        }))
+        .unwrap();
+        state.set_process(&Child { pid: Pid::this(), pidfd: pidfd_open(Pid::this()).unwrap() });
+        assert!(state.process_is_alive());
+        if let Some(inode) = &mut state.pid_inode {
+            *inode += 1;
+            assert!(!state.process_is_alive());
+        }
+        state.pid_inode = None;
+        assert!(state.process_is_alive());
+        state.pid_start_time += 1;
+        assert!(!state.process_is_alive());
     }
 }

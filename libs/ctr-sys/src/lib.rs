@@ -13,6 +13,7 @@ pub mod keyring;
 pub mod memory;
 pub mod mount;
 pub mod pattern;
+pub mod pidfs;
 pub mod process;
 pub mod seccomp;
 pub mod shared;

@@ -42,6 +42,14 @@ pub(super) fn read_file(path: &Path) -> io::Result<String> {
     read_to_end(&fd)
 }
 
+/// Reads a control file that holds one word.
+pub(super) fn read_word(path: &Path) -> io::Result<String> {
+    let fd = open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let mut buffer = [0; 64];
+    let n = read(&fd, &mut buffer)?;
+    Ok(String::from_utf8_lossy(&buffer[..n]).trim_end().to_owned())
+}
+
 /// Reads a control file of an open cgroup to its end.
 pub(super) fn read_file_at(directory: impl AsFd, file: &str) -> io::Result<String> {
     let fd = openat(directory, file, OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::control::{open_directory, read_file, wait_for_event, write_file, write_file_at};
+use super::control::{open_directory, read_file, read_word, wait_for_event, write_file, write_file_at};
 use super::tree::walk;
 use super::{Cgroup, CgroupError, Version};
 
@@ -64,8 +64,8 @@ impl Cgroup {
             Some((Version::V1, path)) => (path.join("freezer.state"), "THAWED"),
             None => return Ok(false),
         };
-        match read_file(&path) {
-            Ok(state) => Ok(state.trim() != thawed),
+        match read_word(&path) {
+            Ok(state) => Ok(state != thawed),
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => Ok(false),
             Err(source) => Err(CgroupError::Read { path, source }),
         }

@@ -26,7 +26,7 @@ use crate::plan::{Plan, UserPlan};
 use crate::rootfs;
 use crate::run::Attendance;
 use crate::spec::Config;
-use crate::state::{ContainerDir, State, start_time};
+use crate::state::{ContainerDir, State};
 use crate::undo::Undo;
 use crate::{RuntimeError, Service, hooks, idmap, notify, pid_file, warn};
 
@@ -225,9 +225,7 @@ impl Making<'_, '_> {
                     bring_loopback_up(notification.pid)
                         .map_err(RuntimeError::call("switch the loopback interface on"))?;
                 }
-                let mut told = self.state.clone();
-                told.pid = notification.pid;
-                let (told, all) = (told.to_oci("creating"), &self.plan.hooks);
+                let (told, all) = (self.state.to_oci("creating"), &self.plan.hooks);
                 hooks::run("prestart", all, &all.prestart, &told)?;
                 hooks::run("createRuntime", all, &all.create_runtime, &told)
             }
@@ -248,13 +246,13 @@ impl Making<'_, '_> {
     // From here on a failure ends this process, too.
     fn follow(&mut self, pid: i32) -> Result<(), RuntimeError> {
         let pidfd = pidfd_open(Pid::from_raw(pid)).map_err(RuntimeError::call("open a pidfd"))?;
-        self.undo.child = Some((Child { pid: Pid::from_raw(pid), pidfd }, self.state.clone()));
+        let child = Child { pid: Pid::from_raw(pid), pidfd };
+        self.state.set_process(&child);
+        self.undo.child = Some((child, self.state.clone()));
         Ok(())
     }
 
     fn record(&mut self, pid: i32) -> Result<(), RuntimeError> {
-        self.state.pid = pid;
-        self.state.pid_start_time = start_time(pid).unwrap_or(0);
         self.follow(pid)?;
         self.dir.record_process(&self.state)
     }

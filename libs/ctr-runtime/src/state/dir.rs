@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use ctr_record::TaskStatus;
 
-use super::{State, is_alive};
+use super::State;
 use crate::{RuntimeError, criu, gate, notify};
 
 /// The largest state.json: it holds the annotations of a config, and those are no larger.
@@ -144,7 +144,8 @@ impl ContainerDir {
 
     /// Records the first process.
     pub(crate) fn record_process(&self, state: &State) -> Result<(), RuntimeError> {
-        self.record(PROCESS, &format!("{}:{}", state.pid, state.pid_start_time))
+        let inode = state.pid_inode.map(|inode| format!(":{inode}")).unwrap_or_default();
+        self.record(PROCESS, &format!("{}:{}{inode}", state.pid, state.pid_start_time))
     }
 
     /// Records that it is there as a whole.
@@ -213,19 +214,18 @@ impl ContainerDir {
     /// Reads state.json.
     pub(crate) fn load(&self) -> Result<State, RuntimeError> {
         let path = self.path.join("state.json");
-        let mut bytes = Vec::with_capacity(4 << 10);
-        match File::open(&path).and_then(|file| file.take(LARGEST).read_to_end(&mut bytes)) {
-            Ok(_) => {}
+        let bytes = match File::open(&path).and_then(read_whole) {
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(RuntimeError::NotFound(self.id.clone()));
             }
             Err(error) => return Err(RuntimeError::io("read", &path)(error)),
-        }
+        };
         let mut state: State =
             serde_json::from_slice(&bytes).map_err(|source| RuntimeError::DamagedState { path, source })?;
         let process = self.recorded(PROCESS);
-        if let Some((pid, start)) = process.as_deref().and_then(parse_process) {
-            (state.pid, state.pid_start_time) = (pid, start);
+        if let Some(process) = process.as_deref().and_then(parse_process) {
+            (state.pid, state.pid_start_time, state.pid_inode) = process;
         }
         state.cgroup_is_made |= state.pid != 0 || self.recorded(CGROUP).is_some();
         Ok(state)
@@ -271,7 +271,7 @@ impl ContainerDir {
         if state.pid == 0 {
             return TaskStatus::Creating;
         }
-        if !is_alive(state.pid, state.pid_start_time) {
+        if !state.process_is_alive() {
             return TaskStatus::Stopped;
         }
         if gate::is_closed(&self.path) {
@@ -298,9 +298,22 @@ pub(crate) fn list(root: &Path) -> Result<Vec<ContainerDir>, RuntimeError> {
     Ok(all)
 }
 
-fn parse_process(text: &str) -> Option<(i32, u64)> {
-    let (pid, start) = text.split_once(':')?;
-    Some((pid.parse().ok()?, start.parse().ok()?))
+fn parse_process(text: &str) -> Option<(i32, u64, Option<u64>)> {
+    let mut fields = text.split(':');
+    let (pid, start) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    Some((pid, start, fields.next().and_then(|inode| inode.parse().ok())))
+}
+
+// Nearly all states come with the first call.
+fn read_whole(mut file: File) -> io::Result<Vec<u8>> {
+    const USUAL: usize = 4 << 10;
+    let mut bytes = vec![0; USUAL];
+    let n = file.read(&mut bytes)?;
+    bytes.truncate(n);
+    if n == USUAL {
+        file.take(LARGEST).read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -317,10 +330,17 @@ mod tests {
         assert!(matches!(ContainerDir::claim(&root, "a"), Err(RuntimeError::Exists(_))));
         assert!(matches!(ContainerDir::claim(&root, "../a"), Err(RuntimeError::InvalidId(_))));
         assert!(matches!(dir.load(), Err(RuntimeError::NotFound(_))));
-        assert!(crate::Container::list(&root).unwrap().is_empty());
+        assert!(crate::Container::list(&root).unwrap().next().is_none());
         dir.remove().unwrap();
         dir.remove().unwrap();
         fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn what_is_recorded_of_a_process_is_read_with_and_without_its_inode() {
+        assert_eq!(parse_process("7:5:6"), Some((7, 5, Some(6))));
+        assert_eq!(parse_process("7:5"), Some((7, 5, None)));
+        assert_eq!(parse_process("7"), None);
     }
 
     /// As the first version that had it wrote state.json; what it says more is of a later one than this.
