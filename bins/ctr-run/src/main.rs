@@ -30,6 +30,7 @@ use crate::args::{Args, Command};
 
 fn main() -> ExitCode {
     ctr_cli::begin();
+    ctr_sys::early::hold_view();
     let words: Vec<OsString> = std::env::args_os().collect();
     match golang::parse(words.clone()) {
         Ok(args) => ctr_cli::finish::<Args>(perform(&args)),

@@ -215,6 +215,7 @@ fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Re
         let _ = opener.send(&Message::Go);
     }
     timing::mark(Stage::Record);
+    ctr_sys::early::release_view();
     let terminal = serve::serve(&ours, plan, layers, (child, &state), opening)?;
     if let Some(pid_file) = &options.pid_file {
         pid_file::write(pid_file, state.pid)?;

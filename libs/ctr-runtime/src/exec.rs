@@ -97,6 +97,7 @@ pub fn exec(container: &Container, mut options: ExecOptions) -> Result<u8, Runti
     timing::mark(Stage::Clone);
     progress::tell(|| format!("child process in init(): it has pid {}", child.pid));
     progress::tell(|| format!("setns_init: about to exec {program:?}"));
+    ctr_sys::early::release_view();
     serve::set_oom_score(oom_score, child.pid)?;
     let terminal = await_execution(&ours, &child, &limits, |listener| {
         serve::send_listener(&plan, listener, &child, container.state().to_oci("running"))

@@ -11,9 +11,16 @@
 //! table of pointers and no thread-local variable, and has the compiler make no call of `memcpy` or the like.
 #![allow(unsafe_code)]
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::ffi::CStr;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 static IS_PROTECTED: AtomicBool = AtomicBool::new(false);
+/// The view's descriptor while it is held; -1: it is not.
+static VIEW: AtomicI32 = AtomicI32::new(-1);
+/// The least number that the view's descriptor has: beyond those that a caller passes on, which count from 3,
+/// and within a small table of descriptors.
+const LEAST_FD: RawFd = 60;
 
 /// Whether the program began here, and runs from a file on a read-only mount.
 ///
@@ -23,10 +30,43 @@ pub fn is_protected() -> bool {
     IS_PROTECTED.load(Ordering::Relaxed)
 }
 
+/// Takes hold of the view that this program runs from, if it began here: what it executes does not inherit it.
+pub fn hold_view() {
+    if !is_protected() {
+        return;
+    }
+    // SAFETY: the auxiliary vector's entry is 0 or the address of a string that stays for the process' life.
+    let name = unsafe {
+        match libc::getauxval(libc::AT_EXECFN) {
+            0 => return,
+            address => CStr::from_ptr(address as *const libc::c_char),
+        }
+    };
+    // As execveat(2) names what it executes by a descriptor.
+    let number = name.to_str().ok().and_then(|name| name.strip_prefix("/dev/fd/")?.parse::<RawFd>().ok());
+    let Some(fd) = number.filter(|fd| *fd >= LEAST_FD) else { return };
+    // SAFETY: two integers are passed; a bad number is EBADF.
+    if unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } == 0 {
+        VIEW.store(fd, Ordering::Relaxed);
+    }
+}
+
+/// Lets the view go. Its mount is taken down with that, and the kernel has this process wait for a grace period
+/// until it has: it is to be called where there is another process to wait for.
+pub fn release_view() {
+    let fd = VIEW.swap(-1, Ordering::Relaxed);
+    if fd >= 0 {
+        // SAFETY: it was opened for this alone, and nobody has it any more.
+        drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 mod start {
     use std::mem::MaybeUninit;
     use std::sync::atomic::Ordering;
+
+    use crate::raw::call;
 
     unsafe extern "C" {
         fn _start() -> !;
@@ -77,9 +117,21 @@ mod start {
             super::IS_PROTECTED.store(true, Ordering::Relaxed);
             return;
         }
-        let how = (libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC) as usize;
         // SAFETY: a NUL-terminated path and integers.
-        let view = unsafe { call(libc::SYS_open_tree, [libc::AT_FDCWD as usize, path, how, 0, 0]) };
+        let view = unsafe {
+            let how = libc::OPEN_TREE_CLONE as usize;
+            call(libc::SYS_open_tree, [libc::AT_FDCWD as usize, path, how, 0, 0])
+        };
+        if view < 0 {
+            return;
+        }
+        // It stays open through the execution: closed by that, it would be waited for (`release_view`).
+        // SAFETY: integers; nobody else knows the first descriptor.
+        let view = unsafe {
+            let high = call(libc::SYS_fcntl, [view as usize, libc::F_DUPFD as usize, super::LEAST_FD as usize, 0, 0]);
+            call(libc::SYS_close, [view as usize, 0, 0, 0, 0]);
+            high
+        };
         if view < 0 {
             return;
         }
@@ -144,29 +196,6 @@ mod start {
             arg = arg.wrapping_add(1);
             word = word.wrapping_add(1);
         }
-    }
-
-    /// # Safety
-    /// The arguments are what the system call wants.
-    unsafe fn call(number: libc::c_long, args: [usize; 5]) -> isize {
-        let mut result = number as isize;
-        // SAFETY: the kernel's calling convention on x86_64, which spoils rcx and r11; what the call does with
-        // its arguments is the caller's promise.
-        unsafe {
-            std::arch::asm!(
-                "syscall",
-                inlateout("rax") result,
-                in("rdi") args[0],
-                in("rsi") args[1],
-                in("rdx") args[2],
-                in("r10") args[3],
-                in("r8") args[4],
-                lateout("rcx") _,
-                lateout("r11") _,
-                options(nostack),
-            );
-        }
-        result
     }
 
     #[cfg(test)]

@@ -15,6 +15,7 @@ pub mod mount;
 pub mod pattern;
 pub mod pidfs;
 pub mod process;
+mod raw;
 pub mod seccomp;
 pub mod shared;
 pub mod signal;
