@@ -2,6 +2,8 @@
 //! What `ctr-run` promises of speed where no clock is needed: what it tells of it, and that nothing is lost
 //! for it.
 
+use std::fs;
+
 use ctr_tests::{Need, World, need};
 use serde_json::Value;
 
@@ -56,4 +58,27 @@ fn programs_that_end_at_once_lose_no_status_and_leave_nothing() {
     let kinds = ["native-foreground", "native-detached", "v2-foreground", "v2-detached"];
     let told: Vec<&str> = ran.stdout.lines().map(|line| line.split(':').next().unwrap()).collect();
     assert_eq!(told, kinds, "{}", ran.stdout);
+}
+
+/// The kernel is asked for it before anything else is ready, and by another process than the container's.
+#[test]
+fn the_network_namespace_is_the_containers_own_and_its_loopback_is_up() {
+    need!(Need::Root, Need::Busybox);
+    let scene = Scene::new("readlink /proc/self/ns/net; ls /sys/class/net; cat /sys/class/net/lo/flags");
+    let shown = scene.make(&["run"]).run().success().stdout;
+    let own = fs::read_link("/proc/self/ns/net").unwrap();
+    let lines: Vec<&str> = shown.lines().collect();
+    assert!(lines[0].starts_with("net:[") && lines[0] != own.to_str().unwrap(), "{shown}");
+    assert_eq!(lines[1..], ["lo", "0x9"]);
+}
+
+#[test]
+fn a_network_namespace_that_cannot_be_made_is_named() {
+    need!(Need::Root, Need::Busybox);
+    let scene = Scene::new("true");
+    let forbid = "echo 0 > /proc/sys/user/max_net_namespaces && exec \"$0\" \"$@\"";
+    let failed = scene.make(&["run"]).through(&["unshare", "--user", "--map-root-user", "sh", "-c", forbid]).run();
+    assert_eq!(failed.code(), 1);
+    assert!(failed.stderr.contains("make the network namespace: No space left on device"), "{}", failed.stderr);
+    assert!(!scene.dir().exists());
 }

@@ -22,6 +22,7 @@ use crate::init::Init;
 use crate::intel_rdt::RdtGroup;
 use crate::keyring::SessionKeyring;
 use crate::launch::Launch;
+use crate::network::{self, Begun};
 use crate::notify::Notify;
 use crate::pidfd_socket::{PidfdSocket, Role};
 use crate::plan::{Caller, CpuAffinity, Plan, ProcessPlan, Sysctl};
@@ -100,20 +101,31 @@ pub(crate) struct Planned {
 
 /// Reads a bundle and plans its container, whose directory is to be `state`.
 pub(crate) fn plan(id: &str, options: &CreateOptions, state: &Path) -> Result<Planned, RuntimeError> {
+    let (bundle, config) = read(options, state)?;
+    plan_of(id, &bundle, config, options)
+}
+
+fn read(options: &CreateOptions, state: &Path) -> Result<(PathBuf, Config), RuntimeError> {
     let bundle = std::path::absolute(&options.bundle).map_err(RuntimeError::io("find", &options.bundle))?;
     let mut config = match &options.config {
         None => spec::load(&bundle.join("config.json"))?,
         Some(path) => spec::load(path)?,
     };
     options.service.amend(&mut config.spec, state);
-    let plan = Plan::new(id, &bundle, &config.spec, Caller::this(options.cgroup_manager))?;
-    let layers = overlay::read_layers(&bundle)?;
+    Ok((bundle, config))
+}
+
+fn plan_of(id: &str, bundle: &Path, config: Config, options: &CreateOptions) -> Result<Planned, RuntimeError> {
+    let plan = Plan::new(id, bundle, &config.spec, Caller::this(options.cgroup_manager))?;
+    let layers = overlay::read_layers(bundle)?;
     Ok(Planned { config, plan, layers })
 }
 
 pub(crate) fn make(root: &Path, id: &str, options: &CreateOptions, opening: Opening) -> Result<Made, RuntimeError> {
     check_preserved(options.inherited())?;
-    let Planned { config, plan, layers } = self::plan(id, options, &root.join(id))?;
+    let (bundle, config) = read(options, &root.join(id))?;
+    let network = network::begin(&config.spec);
+    let Planned { config, plan, layers } = plan_of(id, &bundle, config, options)?;
     timing::mark(Stage::Plan);
     let mut process = plan.process.clone().ok_or_else(|| RuntimeError::config("process", "it is missing"))?;
     process.console_size = tty::first_size(&process, opening == Opening::Foreground);
@@ -125,7 +137,7 @@ pub(crate) fn make(root: &Path, id: &str, options: &CreateOptions, opening: Open
     let notify = options.service.notify.as_deref().map(|manager| Notify::make(dir.path(), manager, opening));
     let notify = notify.transpose()?.flatten();
     let making = Making { dir: &dir, plan: &plan, config: &config, layers: &layers, options, opening };
-    let terminal = make_in(&making, process, &mut undo)?;
+    let terminal = make_in(&making, process, network, &mut undo)?;
     let (child, state) = undo.keep();
     config.warnings.iter().for_each(warn);
     Ok(Made { container: Container::new(dir, state), child, terminal, notify })
@@ -142,7 +154,12 @@ struct Making<'a> {
     opening: Opening,
 }
 
-fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Result<Option<OwnedFd>, RuntimeError> {
+fn make_in(
+    making: &Making<'_>,
+    process: ProcessPlan,
+    network: Begun,
+    undo: &mut Undo<'_>,
+) -> Result<Option<OwnedFd>, RuntimeError> {
     let Making { dir, plan, config, layers, options, opening } = *making;
     let mut state = new_state(plan, config, options.cgroup_manager);
     state.no_new_keyring = options.no_new_keyring;
@@ -180,6 +197,7 @@ fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Re
         plan,
         prepared,
         join,
+        network: network.origin(plan),
         channel: theirs,
         gate,
         console_socket,
@@ -213,6 +231,10 @@ fn make_in(making: &Making<'_>, process: ProcessPlan, undo: &mut Undo<'_>) -> Re
     if let Some(opener) = &opener {
         // It stays unread until the process has come that far.
         let _ = opener.send(&Message::Go);
+    }
+    if let Some(made) = network.finish()? {
+        // If the process has ended meanwhile, its last message says how.
+        let _ = ours.send(&Message::Network(made));
     }
     timing::mark(Stage::Record);
     ctr_sys::early::release_view();
@@ -330,18 +352,19 @@ fn spawn_init(plan: &Plan, cgroup: &Cgroup, join_fds: &JoinFds, init: Init<'_>) 
     let namespaces = &plan.namespaces;
     let joins_user = namespaces.join.iter().any(|(kind, _)| *kind == libc::CLONE_NEWUSER);
     let offsets = user_namespace::with_time_offsets(namespaces)?;
+    let new = init.network.left_to_clone(offsets.new_kinds(namespaces));
     let child = if joins_user {
         // The process in between joins them all, so that the container's process has none left to join.
         let mut init = init;
         let join = std::mem::take(&mut init.join);
         let join: Vec<spawn::Join<'_>> = join.iter().map(|(kind, fd)| (fd.as_fd(), *kind)).collect();
-        spawn::spawn_joined(join_fds, offsets.new_kinds(namespaces), &join, || init.run())
+        spawn::spawn_joined(join_fds, new, &join, || init.run())
     } else {
         let pid_namespace = init.join.iter().find(|(kind, _)| *kind == libc::CLONE_NEWPID);
         let pid_namespace = pid_namespace.map(|(_, fd)| fd.try_clone()).transpose();
         let pid_namespace = pid_namespace.map_err(RuntimeError::call("duplicate a descriptor"))?;
         let pid_namespace = pid_namespace.as_ref().map(AsFd::as_fd);
-        spawn::spawn_in(join_fds, offsets.new_kinds(namespaces), pid_namespace, || init.run())
+        spawn::spawn_in(join_fds, new, pid_namespace, || init.run())
     };
     offsets.restore()?;
     child.map_err(|error| spawn::explain(cgroup, error))

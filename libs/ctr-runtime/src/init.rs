@@ -17,6 +17,7 @@ use crate::hooks::{self, Outputs, Setting};
 use crate::launch::Launch;
 use crate::mount_source::Source;
 use crate::mounting::{Mounter, complete, settle};
+use crate::network::Network;
 use crate::plan::{Plan, words};
 use crate::report::{Channel, InitFailure, Message, Step, StepResult};
 use crate::rootfs::{self, Prepared};
@@ -30,6 +31,7 @@ pub(crate) struct Init<'a> {
     pub(crate) prepared: Prepared,
     /// Namespaces to join, opened by the parent: kind and descriptor.
     pub(crate) join: Vec<(i32, OwnedFd)>,
+    pub(crate) network: Network,
     pub(crate) channel: Channel,
     pub(crate) gate: Gate,
     /// Where the terminal's master goes; the parent, if nowhere.
@@ -129,14 +131,10 @@ impl Init<'_> {
                     .step_with(|| format!("join the {} namespace", words::namespace(kind)))?;
             }
         }
-        let namespaces = &self.plan.namespaces;
-        if namespaces.is_private(libc::CLONE_NEWUSER) {
+        if self.plan.namespaces.is_private(libc::CLONE_NEWUSER) {
             become_root_of_user_namespace()?;
         }
         sys::forbid_inspection().step("forbid inspection")?;
-        if namespaces.is_new(libc::CLONE_NEWNET) {
-            ctr_sys::socket::bring_loopback_up().step("switch the loopback interface on")?;
-        }
         if let Some(hostname) = &self.plan.hostname {
             nix::unistd::sethostname(hostname).step("set the hostname")?;
         }
@@ -176,17 +174,20 @@ impl Init<'_> {
         let root = Root(fd.as_fd());
         let in_user_namespace = self.plan.namespaces.is_private(libc::CLONE_NEWUSER);
         let cgroups = std::mem::take(&mut self.prepared.cgroups);
-        let parent = Some(&self.channel);
-        let mounter = Mounter { root, cgroups: &cgroups, in_user_namespace, parent };
         let mut incomplete = Vec::new();
         let mut sources = std::mem::take(&mut self.prepared.sources).into_iter();
         for planned in &self.plan.mounts {
+            if planned.needs_network() || planned.idmap.is_some() {
+                self.network.settle(&self.channel)?;
+            }
+            let mounter = Mounter { root, cgroups: &cgroups, in_user_namespace, parent: Some(&self.channel) };
             let Some(mounted) = mounter.mount(planned, sources.next().flatten())? else { continue };
             settle(planned, mounted.as_fd())?;
             if planned.is_read_only_at_last() {
                 incomplete.push((planned, mounted));
             }
         }
+        self.network.settle(&self.channel)?;
         device::populate(self.plan, root)?;
         if self.launch.process.terminal {
             let console = device::open_console(root, self.launch.process.uid)?;
@@ -224,7 +225,7 @@ impl Init<'_> {
 }
 
 // The parent is gone or has given up; there is nobody to report to.
-fn abandoned() -> InitFailure {
+pub(crate) fn abandoned() -> InitFailure {
     InitFailure::finding("the runtime ended while the container was being set up")
 }
 

@@ -37,6 +37,7 @@ mod mount_source;
 mod mounting;
 mod net_device;
 mod netlink;
+mod network;
 mod notify;
 mod overlay;
 mod pid_file;

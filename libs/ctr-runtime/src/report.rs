@@ -115,6 +115,8 @@ pub(crate) enum Message {
     Socket(OwnedFd),
     /// From the parent: go on.
     Go,
+    /// From the parent: a network namespace to join.
+    Network(OwnedFd),
     /// From the parent: go on, and this is the root, which a user namespace may not be able to reach.
     Root(OwnedFd),
 }
@@ -151,6 +153,7 @@ impl Channel {
             Message::Terminal(fd) => return ctr_sys::socket::send_fd(self.0.as_fd(), b"T", fd.as_fd()),
             Message::Socket(fd) => return ctr_sys::socket::send_fd(self.0.as_fd(), b"S", fd.as_fd()),
             Message::Root(fd) => return ctr_sys::socket::send_fd(self.0.as_fd(), b"D", fd.as_fd()),
+            Message::Network(fd) => return ctr_sys::socket::send_fd(self.0.as_fd(), b"W", fd.as_fd()),
             Message::Failed(failure) => {
                 let mut packet = vec![b'E', failure.exec_status];
                 packet.extend(failure.errno.unwrap_or(0).to_ne_bytes());
@@ -201,9 +204,8 @@ impl Channel {
         let mut packet = vec![0; MAX_MESSAGE];
         let (n, fd) = loop {
             match ctr_sys::socket::receive_fd(self.0.as_fd(), &mut packet) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // The child was killed with a message of ours unread.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+                // Reset: the child has ended with a message of ours unread; what it said before comes after this.
+                Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionReset) => {}
                 result => break result?,
             }
         };
@@ -224,6 +226,7 @@ impl Channel {
             (Some((b'T', _)), Some(fd)) => Message::Terminal(fd),
             (Some((b'S', _)), Some(fd)) => Message::Socket(fd),
             (Some((b'D', _)), Some(fd)) => Message::Root(fd),
+            (Some((b'W', _)), Some(fd)) => Message::Network(fd),
             (Some((b'E', [status, rest @ ..])), _) if rest.len() >= 4 => {
                 let (errno, step) = rest.split_at(4);
                 let errno = i32::from_ne_bytes(errno.try_into().expect("four bytes"));
@@ -261,6 +264,13 @@ mod tests {
     fn a_failure_arrives_as_it_was_sent() {
         let (ours, theirs) = Channel::pair().unwrap();
         let failure = InitFailure { step: "exec \"/x\"".into(), errno: Some(libc::ENOENT), exec_status: 127 };
+        theirs.send(&Message::Failed(failure.clone())).unwrap();
+        drop(theirs);
+        assert!(matches!(ours.receive().unwrap(), Some(Message::Failed(got)) if got == failure));
+        assert!(ours.receive().unwrap().is_none());
+        // One that ends before it has read everything.
+        let (ours, theirs) = Channel::pair().unwrap();
+        ours.send(&Message::Go).unwrap();
         theirs.send(&Message::Failed(failure.clone())).unwrap();
         drop(theirs);
         assert!(matches!(ours.receive().unwrap(), Some(Message::Failed(got)) if got == failure));

@@ -79,7 +79,7 @@ pub(crate) fn serve(
                 Err(_) => return Err(RuntimeError::Died(fate::how_it_died(pid))),
             },
             Some(Message::Failed(failure)) => return Err(failure.into()),
-            Some(Message::Go | Message::Root(_) | Message::Socket(_)) => continue,
+            Some(Message::Go | Message::Root(_) | Message::Network(_) | Message::Socket(_)) => continue,
             None if opening == Opening::Later => return Err(RuntimeError::Died(fate::how_it_died(pid))),
             None => return fate::check_executed(pid).map(|()| terminal),
         };

@@ -12,6 +12,7 @@ pub mod inherit;
 pub mod keyring;
 pub mod memory;
 pub mod mount;
+pub mod network;
 pub mod pattern;
 pub mod pidfs;
 pub mod process;

@@ -128,6 +128,14 @@ impl MountPlan {
         self.options.attributes.set & !later
     }
 
+    /// Whether what is mounted may belong to the container's network namespace.
+    pub fn needs_network(&self) -> bool {
+        match &self.kind {
+            MountKind::New { fstype, .. } => !matches!(fstype.as_str(), "proc" | "tmpfs" | "devpts" | "mqueue"),
+            MountKind::Bind { .. } | MountKind::Cgroup => false,
+        }
+    }
+
     /// Whether this is the mount that fills `/dev` from the host.
     pub fn is_host_dev(&self) -> bool {
         self.destination == Path::new("dev") && matches!(self.kind, MountKind::Bind { .. })
