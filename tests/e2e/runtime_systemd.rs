@@ -276,6 +276,18 @@ fn a_container_may_be_one_process_alone() {
 }
 
 #[test]
+fn a_scope_whose_cgroup_is_frozen_is_refused() {
+    need!(Need::Root, Need::Busybox, Need::Program("systemctl"));
+    let scene = Scene::new("true").edit(|config| config["linux"]["cgroupsPath"] = json!(":p:frozen"));
+    let Some(systemd) = Systemd::boot(&scene.world) else { return };
+    let cgroup = systemd.cgroup.join("system.slice/p-frozen.scope");
+    fs::create_dir_all(&cgroup).unwrap();
+    fs::write(cgroup.join("cgroup.freeze"), "1").unwrap();
+    systemd.make(&scene, &["run"]).run().fails(1, &["container's cgroup unexpectedly frozen"]);
+    assert!(!scene.dir().exists());
+}
+
+#[test]
 fn without_systemd_nothing_is_made() {
     need!(Need::Root, Need::Busybox);
     let scene = Scene::new("true").edit(|config| config["linux"]["cgroupsPath"] = json!(":p:x"));

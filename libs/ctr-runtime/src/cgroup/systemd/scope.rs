@@ -4,10 +4,10 @@
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use ctr_sys::process::{Child, Clone3, spawn};
+use ctr_sys::process::{Child, Clone3, pidfd_send_signal, spawn};
 use nix::fcntl::OFlag;
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, pipe2};
@@ -77,6 +77,8 @@ fn write_limit(file: &Path, limit: &str) -> Result<(), CgroupError> {
 impl Drop for Holder {
     fn drop(&mut self) {
         drop(self.alive.take());
+        // It sees the end only if the cgroup that it is in is not frozen.
+        let _ = pidfd_send_signal(self.child.pidfd.as_fd(), libc::SIGKILL);
         let _ = waitpid(self.child.pid, None);
     }
 }
