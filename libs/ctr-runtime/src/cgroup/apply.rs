@@ -6,7 +6,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
-use super::control::{open_directory, read_file_at, write_file_at};
+use super::control::{open_directory, read_file, read_file_at, write_file_at};
 use super::error::Files;
 use super::restore::{Before, restore};
 use super::settings::{First, IfAbsent};
@@ -38,17 +38,24 @@ impl Cgroup {
 
     /// Writes new limits of a container that runs. After a failure the old ones are in force again.
     pub fn update(&self, limits: &Limits) -> Result<(), CgroupError> {
-        let mut limits = limits.clone();
+        let (mut limits, mut files) = (limits.clone(), limits.clone());
         if self.unit().is_some() {
             limits.round_for_systemd();
+            let idle = |path: &Path| read_file(&path.join("cpu.idle")).is_ok_and(|text| text.trim_end() == "1");
+            files = limits.clone();
+            files.settle_idleness(self.v2_path().is_some_and(idle));
         }
         let mut before = Vec::new();
-        let written = self.write_limits(&limits, Some(&mut before));
-        // systemd, which writes the same values once more, does not look first whether that can be.
-        written.and_then(|()| self.update_unit(&limits)).map_err(|error| match restore(before) {
-            kept if kept.is_empty() => error,
-            kept => CgroupError::NotRestored { files: Files(kept), source: Box::new(error) },
-        })
+        let written = self.write_limits(&files, Some(&mut before));
+        // systemd, which writes the same values once more, does not look first whether that can be; and it writes
+        // a period of its own where there is no quota.
+        let changed = written.and_then(|()| self.update_unit(&limits));
+        changed.and_then(|()| self.unit().map_or(Ok(()), |_| self.write_period(&limits))).map_err(
+            |error| match restore(before) {
+                kept if kept.is_empty() => error,
+                kept => CgroupError::NotRestored { files: Files(kept), source: Box::new(error) },
+            },
+        )
     }
 
     fn write_limits(&self, limits: &Limits, mut before: Option<&mut Vec<Before>>) -> Result<(), CgroupError> {
@@ -68,6 +75,13 @@ impl Cgroup {
             Directory::open(path, before.as_deref_mut())?.write_group(group)?;
         }
         Ok(())
+    }
+
+    fn write_period(&self, limits: &Limits) -> Result<(), CgroupError> {
+        let Some(path) = self.v2_path() else { return Ok(()) };
+        let settings = limits.settings(|controller| self.on_v1(controller))?;
+        let mut of_period = settings.iter().filter(|setting| setting.file == "cpu.max");
+        of_period.try_for_each(|setting| Directory::open(path, None)?.write(setting))
     }
 
     fn out_of_reach(&self, setting: &Setting) -> CgroupError {

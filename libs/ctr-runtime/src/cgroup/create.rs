@@ -169,7 +169,6 @@ fn make(path: &Path, mount_point: &Path, tenant: Option<Pid>, made: &mut Made) -
 
 /// Somebody else's cgroup, or what a crash has left over.
 fn check_unused(path: &Path, tenant: Option<Pid>) -> Result<(), CgroupError> {
-    let read = |source| CgroupError::Read { path: path.to_owned(), source };
     let count = members::pids_in(path)?.into_iter().filter(|pid| Some(*pid) != tenant).count();
     if count > 0 {
         return Err(CgroupError::NotEmpty { path: path.to_owned(), count });
@@ -179,10 +178,17 @@ fn check_unused(path: &Path, tenant: Option<Pid>) -> Result<(), CgroupError> {
     if let kind @ ("threaded" | "domain threaded" | "domain invalid") = kind.trim_end() {
         return Err(CgroupError::Threaded { path: path.to_owned(), kind: kind.to_owned() });
     }
+    check_thawed(path)
+}
+
+/// In a cgroup that is frozen, if it is there at all, a new process would never come to anything.
+pub(super) fn check_thawed(path: &Path) -> Result<(), CgroupError> {
     for (file, frozen) in [("cgroup.freeze", "1"), ("freezer.state", "FROZEN"), ("freezer.state", "FREEZING")] {
         match read_file(&path.join(file)) {
             Ok(text) if text.trim() == frozen => return Err(CgroupError::Frozen { path: path.to_owned() }),
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(read(error)),
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(CgroupError::Read { path: path.to_owned(), source });
+            }
             _ => {}
         }
     }

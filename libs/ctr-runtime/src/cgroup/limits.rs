@@ -56,6 +56,26 @@ impl Limits {
         systemd::round_quota(&mut self.0);
     }
 
+    /// What is idle has no weight, and what is given one is idle no more: systemd sees to that by itself, and the
+    /// kernel refuses it. `idle`: it is so far.
+    pub(super) fn settle_idleness(&mut self, idle: bool) {
+        if let Some(cpu) = self.0.cpu_mut()
+            && idle
+            && cpu.shares().is_some_and(|shares| shares != 0)
+            && cpu.idle().is_none()
+        {
+            cpu.set_idle(Some(0));
+        }
+        let Some(unified) = self.0.unified_mut() else { return };
+        match unified.get("cpu.idle").map(|value| value.trim() == "1") {
+            Some(true) => drop(unified.remove("cpu.weight")),
+            None if idle && unified.contains_key("cpu.weight") => {
+                unified.insert("cpu.idle".to_owned(), "0".to_owned());
+            }
+            _ => {}
+        }
+    }
+
     pub(super) fn resources(&self) -> &LinuxResources {
         &self.0
     }

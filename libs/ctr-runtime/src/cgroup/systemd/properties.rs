@@ -14,6 +14,7 @@ use crate::cgroup::limits::set;
 use crate::cgroup::{CgroupError, Limits, Version};
 use crate::dbus::Value;
 use crate::range;
+use crate::warn;
 
 /// The first versions of systemd that have a property, or a value of it.
 mod since {
@@ -75,6 +76,8 @@ pub(in crate::cgroup) fn round_quota(resources: &mut LinuxResources) {
 /// Of the kernel, in microseconds.
 const DEFAULT_PERIOD: u64 = 100_000;
 
+const IDLE_AND_WEIGHT: &str = "unable to apply both cpu.weight and cpu.idle to systemd: cpu.weight is ignored";
+
 /// Microseconds of CPU time per second, a multiple of 10 ms.
 fn per_second(quota: u64, period: u64) -> u64 {
     let exact = u128::from(quota) * 1_000_000 / u128::from(period.max(1));
@@ -116,6 +119,9 @@ impl List {
             shares.into_iter().for_each(|shares| self.number("CPUShares", shares));
         } else if cpu.idle() == Some(1) && self.systemd >= since::CPU_IDLE {
             self.number("CPUWeight", 0); // which stands for idle
+            if shares.is_some() {
+                warn(IDLE_AND_WEIGHT);
+            }
         } else {
             shares.into_iter().for_each(|shares| self.number("CPUWeight", cpu_weight(shares)));
         }
@@ -164,6 +170,9 @@ impl List {
         let mut files: Vec<(&str, &str)> = unified.iter().map(|(key, value)| (key.as_str(), value.trim())).collect();
         files.sort_unstable();
         let idle = unified.get("cpu.idle").is_some_and(|value| value.trim() == "1") && self.systemd >= since::CPU_IDLE;
+        if idle && unified.contains_key("cpu.weight") {
+            warn(IDLE_AND_WEIGHT);
+        }
         for (file, value) in files {
             let invalid = |rule| CgroupError::Invalid {
                 field: "linux.resources.unified",

@@ -16,6 +16,7 @@ use super::manager::Manager;
 use super::properties::{first_properties, properties};
 use super::{Unit, UnitPlan};
 use crate::cgroup::control::{read_file, write_file};
+use crate::cgroup::create::check_thawed;
 use crate::cgroup::hierarchy::{Hierarchy, cgroup_of};
 use crate::cgroup::{Cgroup, CgroupError, CgroupPlan, Hierarchies, Limits, Mode, Version};
 
@@ -93,6 +94,10 @@ impl Cgroup {
     ) -> Result<(Self, Holder), CgroupError> {
         if unit.unit.user && hierarchies.mode() != Mode::V2 {
             return Err(CgroupError::UserUnitOnV1);
+        }
+        // What systemd starts it also removes, and with that what somebody has frozen on purpose.
+        for hierarchy in hierarchies.iter().filter(|_| !unit.unit.user) {
+            check_thawed(&hierarchy.mount_point.join(unit.path()))?;
         }
         let mut manager = Manager::connect(unit.unit.user)?;
         let version = manager.version()?;
