@@ -23,7 +23,7 @@ fn without_mount(config: &mut Value, destination: &str) {
 #[test]
 fn cve_2019_5736_the_runtimes_file_cannot_be_written_from_inside() {
     need!(Need::Root, Need::Busybox);
-    let script = Layer::new().with(Entry::file("script", "#!/proc/self/exe --help\n").mode(0o755));
+    let script = Layer::new().with(Entry::file("script", "#!/proc/self/exe --version\n").mode(0o755));
     // A runtime that is not linked statically needs its libraries.
     let libraries = ["/lib", "/lib64", "/usr/lib"].iter().filter(|dir| Path::new(dir).is_dir());
     let volumes: Vec<String> = libraries.map(|dir| format!("{dir}:{dir}:ro")).collect();

@@ -15,7 +15,7 @@ use crate::{RuntimeError, criu, gate, notify};
 /// The largest state.json: it holds the annotations of a config, and those are no larger.
 const LARGEST: u64 = 16 << 20;
 /// All names in a container's directory: what holds another one is somebody else's.
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
     "state.json",
     ".state.json",
     "config.json",
@@ -24,6 +24,7 @@ const NAMES: [&str; 10] = [
     PROCESS,
     COMPLETE,
     gate::START,
+    "report.fifo", // of an earlier version
     notify::DIRECTORY,
     criu::DIRECTORY,
 ];
