@@ -5,6 +5,8 @@
 
 #[path = "../../../bins/ctr-run/src/args.rs"]
 mod args;
+#[path = "../../../bins/ctr-run/src/called.rs"]
+mod called;
 #[path = "../../../bins/ctr-run/src/criu.rs"]
 mod criu;
 #[path = "../../../bins/ctr-run/src/default_spec.rs"]
