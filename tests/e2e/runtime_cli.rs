@@ -165,6 +165,18 @@ fn called_as_runc_it_answers_as_runc() {
     failed(&["state", "nobody"], "msg=\"container does not exist: nobody");
 }
 
+#[test]
+fn a_standard_error_that_is_full_ends_nothing() {
+    need!(Need::Root, Need::Busybox);
+    let scene = Scene::new("echo done");
+    let full = &["sh", "-c", "exec \"$@\" 2> /dev/full", "sh"];
+    let ran = scene.make(&["--debug", "--timing", "run"]).through(full).run().success();
+    assert_eq!(ran.stdout, "done\n");
+    let runc = scene.world.dir().join("runc");
+    std::os::unix::fs::symlink(ctr_tests::tool::bin_dir().join("ctr-run"), &runc).unwrap();
+    assert_eq!(scene.world.program(&runc).args(["state", "nobody"]).through(full).run().code(), 1);
+}
+
 // Both sockets are the machine's, so they are made in a mount namespace of the test's own.
 #[test]
 fn the_log_can_be_the_journal_or_syslog() {

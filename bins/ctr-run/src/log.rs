@@ -72,7 +72,7 @@ impl Log {
         let line = error.to_line();
         self.write(ERROR, &line);
         match called::as_runc() {
-            true => eprintln!("{}", self.line(ERROR, &line)),
+            true => tell(&self.line(ERROR, &line)),
             false => drop(ctr_cli::render("ctr-run", error)),
         }
     }
@@ -90,7 +90,7 @@ impl Log {
             let message = message();
             self.write(DEBUG, &message);
             if self.target.is_none() {
-                eprintln!("{}", self.line(DEBUG, &message));
+                tell(&self.line(DEBUG, &message));
             }
         }
     }
@@ -114,7 +114,7 @@ impl Log {
             }
         };
         if let Err(failed) = written {
-            eprintln!("ctr-run: unable to write {target}: {failed}");
+            tell(&format!("ctr-run: unable to write {target}: {failed}"));
         }
     }
 
@@ -125,6 +125,12 @@ impl Log {
             false => format!("time=\"{time}\" level={level} msg={message:?}"),
         }
     }
+}
+
+/// Writes a line to standard error. When that is full or closed nobody is left to tell, which must not end this
+/// process amid its work, as `eprintln` would.
+pub(crate) fn tell(line: &str) {
+    let _ = io::stderr().lock().write_all(format!("{line}\n").as_bytes());
 }
 
 fn send(socket: &str, entry: &str) -> io::Result<()> {

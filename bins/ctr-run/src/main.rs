@@ -55,7 +55,7 @@ fn perform(args: &Args) -> Result<ExitCode, Error> {
         Some(_) => Ok(verbs::perform(args)),
     };
     if let Some(report) = timing::report() {
-        eprintln!("{}", serde_json::json!({ "timing": report }));
+        log::tell(&serde_json::json!({ "timing": report }).to_string());
     }
     result
 }

@@ -10,6 +10,7 @@ use ctr_record::ErrorKind;
 use ctr_runtime::Container;
 use serde_json::{Value, json};
 
+use crate::log::tell;
 use crate::quantity;
 
 /// The command's arguments. As in runc an empty string is no value.
@@ -136,7 +137,7 @@ fn resources(args: &Update) -> Result<Value, Error> {
     if !args.resources.is_empty() {
         let ignored: Vec<String> = given.map(|(name, ..)| format!("--{name}")).collect();
         if !ignored.is_empty() {
-            eprintln!("ctr-run: --resources has all limits: {} ignored", ignored.join(" "));
+            tell(&format!("ctr-run: --resources has all limits: {} ignored", ignored.join(" ")));
         }
         return read(&args.resources);
     }
@@ -144,7 +145,7 @@ fn resources(args: &Update) -> Result<Value, Error> {
     for (name, text, [group, member], parse) in given {
         let value = parse(text).ok_or_else(|| Error::misuse(format!("invalid value for {name}: {text:?}")))?;
         if member.starts_with("kernel") {
-            eprintln!("ctr-run: --{name} is obsolete and ignored");
+            tell(&format!("ctr-run: --{name} is obsolete and ignored"));
             continue;
         }
         resources[group][member] = value;
