@@ -5,7 +5,7 @@
 //! <root>/<id>/state.json    what this container is, but for:
 //!             cgroup        a symlink that is there once the cgroup was made
 //!             process       a symlink that says PID:START-TIME of the first process, and where the kernel has
-//!                           such :INODE on pidfs
+//!                           such :INODE:BOOT of it on pidfs
 //!             complete      a symlink that is there from the moment it is made as a whole until its deletion begins
 //!             config.json   the bundle's config as it was at create, with the limits of later updates
 //!             exec.fifo     there while it is created and not yet started; tells what fails after that
@@ -46,8 +46,8 @@ pub struct State {
     pub pid: i32,
     /// When it was started, in clock ticks since boot: a pid alone may have been given to another.
     pub pid_start_time: u64,
-    /// Its inode on pidfs, which is faster to ask for, if this kernel has any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Its inode on pidfs, which is faster to ask for, if this kernel has any and it is of this boot.
+    #[serde(skip)]
     pub pid_inode: Option<u64>,
     pub bundle: PathBuf,
     pub rootfs: PathBuf,

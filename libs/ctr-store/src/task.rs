@@ -155,7 +155,7 @@ impl Task {
         let proc = Path::new("/proc");
         // After a reboot, a number and a time since boot may by chance be another process'.
         match process {
-            Some(process) if process::boot_id().map_err(StoreError::io("read", proc))? == self.file.boot_id => {
+            Some(process) if ctr_sys::stat::boot_id().map_err(StoreError::io("read", proc))? == self.file.boot_id => {
                 process.open().map_err(StoreError::io("read", proc))
             }
             _ => Ok(None),

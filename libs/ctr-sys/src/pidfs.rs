@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which process a pidfd refers to, told by its inode: Linux 6.9 gives every process of a boot one of its own.
 //!
-//! A number may be given to another process later, and an inode never is. To ask for it takes a tenth of the time
+//! A number may be given to another process later, and an inode is not until the next boot, which counts anew: it
+//! is to be kept with [`boot_id`](crate::stat::boot_id). To ask for it takes a tenth of the time
 //! that it takes to read `/proc/PID/stat`, whose start time serves where there are no inodes.
 
 use std::os::fd::BorrowedFd;

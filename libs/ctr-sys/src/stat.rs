@@ -32,6 +32,11 @@ pub fn start_time(pid: Pid) -> io::Result<u64> {
     read(pid).map(|stat| stat.start_time)
 }
 
+/// What tells one boot of the machine from another: after it, numbers and start times may be other processes'.
+pub fn boot_id() -> io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
 fn parse(line: &[u8]) -> Option<Stat> {
     // The name in parentheses may hold anything, spaces and parentheses too.
     let name_end = line.iter().rposition(|byte| *byte == b')')?;

@@ -6,6 +6,7 @@ use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use ctr_record::TaskStatus;
 
@@ -145,7 +146,8 @@ impl ContainerDir {
 
     /// Records the first process.
     pub(crate) fn record_process(&self, state: &State) -> Result<(), RuntimeError> {
-        let inode = state.pid_inode.map(|inode| format!(":{inode}")).unwrap_or_default();
+        let inode = state.pid_inode.zip(this_boot());
+        let inode = inode.map(|(inode, boot)| format!(":{inode}:{boot}")).unwrap_or_default();
         self.record(PROCESS, &format!("{}:{}{inode}", state.pid, state.pid_start_time))
     }
 
@@ -302,7 +304,14 @@ pub(crate) fn list(root: &Path) -> Result<Vec<ContainerDir>, RuntimeError> {
 fn parse_process(text: &str) -> Option<(i32, u64, Option<u64>)> {
     let mut fields = text.split(':');
     let (pid, start) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-    Some((pid, start, fields.next().and_then(|inode| inode.parse().ok())))
+    let inode = fields.next().zip(fields.next()).filter(|(_, boot)| Some(*boot) == this_boot());
+    Some((pid, start, inode.and_then(|(inode, _)| inode.parse().ok())))
+}
+
+// As long as numbers are given for the first time, inodes follow from them: those of two boots are often the same.
+fn this_boot() -> Option<&'static str> {
+    static BOOT: OnceLock<Option<String>> = OnceLock::new();
+    BOOT.get_or_init(|| ctr_sys::stat::boot_id().ok()).as_deref()
 }
 
 // Nearly all states come with the first call.
@@ -339,7 +348,11 @@ mod tests {
 
     #[test]
     fn what_is_recorded_of_a_process_is_read_with_and_without_its_inode() {
-        assert_eq!(parse_process("7:5:6"), Some((7, 5, Some(6))));
+        let boot = this_boot().unwrap();
+        assert_eq!(parse_process(&format!("7:5:6:{boot}")), Some((7, 5, Some(6))));
+        // Of another boot, in which another process may have it.
+        assert_eq!(parse_process(&format!("7:5:6:x{boot}")), Some((7, 5, None)));
+        assert_eq!(parse_process("7:5:6"), Some((7, 5, None)));
         assert_eq!(parse_process("7:5"), Some((7, 5, None)));
         assert_eq!(parse_process("7"), None);
     }

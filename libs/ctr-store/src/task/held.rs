@@ -14,7 +14,7 @@ use crate::bundle::{Lock, Wait, lock_directory};
 use crate::leftover::{LeftoverKind, staged};
 use crate::{Durability, StoreError, replace_file};
 
-use super::{Exit, LogFile, Process, Task, TaskError, TaskFile, Tasks, process};
+use super::{Exit, LogFile, Process, Task, TaskError, TaskFile, Tasks};
 
 /// Room for exit.json, taken before the container starts, so that a full disk cannot lose its end.
 const RESERVED: &str = "exit.reserved";
@@ -163,7 +163,7 @@ fn describe(order: &Order, path: &Path) -> Result<TaskFile, StoreError> {
         terminal: order.terminal,
         mounted: order.mounted,
         supervisor: Process::of(Pid::this()).map_err(StoreError::io("read", proc))?,
-        boot_id: process::boot_id().map_err(StoreError::io("read", proc))?,
+        boot_id: ctr_sys::stat::boot_id().map_err(StoreError::io("read", proc))?,
         created_at: Timestamp::now(),
         process: None,
         started_at: None,
