@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ctr_tests::need::cannot;
+use ctr_tests::pty::Terminal;
 use ctr_tests::{Need, Outcome, Tool, World, need};
 use serde_json::{Value, json};
 
@@ -36,6 +37,15 @@ macro_rules! need_criu {
     };
 }
 pub(crate) use need_criu;
+
+/// Talks at a terminal to a container that has answered `one`, and lets it end.
+pub(crate) fn answers_at_a_terminal(restoring: Tool) {
+    let mut terminal = Terminal::open(restoring, 24, 80);
+    terminal.write("two\n");
+    terminal.expect("got two");
+    terminal.write("\x04");
+    assert_eq!(terminal.wait().0, 0);
+}
 
 /// A container that can be checkpointed.
 pub(crate) struct Checkpointed {

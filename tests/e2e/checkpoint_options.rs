@@ -11,7 +11,7 @@ use ctr_tests::pty::Terminal;
 use ctr_tests::{Need, Tool, need};
 use serde_json::{Value, json};
 
-use crate::checkpoint::{COUNT, Checkpointed, LONG, need_criu};
+use crate::checkpoint::{COUNT, Checkpointed, LONG, answers_at_a_terminal, need_criu};
 use crate::runtime::{Scene, text};
 use crate::runtime_lifecycle::wait_until;
 use crate::runtime_mounts::{USER_NAMESPACE, add_mount};
@@ -142,11 +142,7 @@ fn a_container_at_the_callers_terminal_moves_to_another() {
     first.expect("got one");
     container.checkpoint(&["--shell-job"]).success();
     assert_eq!(first.wait().0, 128 + 9);
-    let mut second = Terminal::open(container.restoring(&["--shell-job"]), 24, 80);
-    second.write("two\n");
-    second.expect("got two");
-    second.write("\x04");
-    assert_eq!(second.wait().0, 0);
+    answers_at_a_terminal(container.restoring(&["--shell-job"]));
     container.is_gone();
 }
 

@@ -10,7 +10,7 @@ use ctr_tests::{Layer, Need, Tool, World, need};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::checkpoint::{Checkpointed, LONG, need_criu};
+use crate::checkpoint::{Checkpointed, LONG, answers_at_a_terminal, need_criu};
 use crate::runtime::Scene;
 
 const SLEEP: &str = "touch /ready; exec sleep 1000";
@@ -64,11 +64,7 @@ fn a_terminal_is_handed_over_again() {
     first.expect("got one");
     container.checkpoint(&[]).success();
     assert_eq!(first.wait().0, 128 + 9);
-    let mut second = Terminal::open(container.restoring(&[]), 24, 80);
-    second.write("two\n");
-    second.expect("got two");
-    second.write("\x04");
-    assert_eq!(second.wait().0, 0);
+    answers_at_a_terminal(container.restoring(&[]));
     container.is_gone();
 }
 
