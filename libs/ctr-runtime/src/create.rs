@@ -218,6 +218,11 @@ fn make_in(
     state.set_process(&child);
     let (child, _) = undo.child.insert((child, state.clone()));
     holder.map_or(Ok(()), Holder::release)?;
+    // Soon it has nothing to do but to wait for this.
+    if let Some(made) = network.finish()? {
+        // If it has ended meanwhile, its last message says how.
+        let _ = ours.send(&Message::Network(made));
+    }
     // From here on the container's process is busy with its mounts, on another processor.
     fs::write(dir.config(), &config.bytes).map_err(RuntimeError::io("write", &dir.config()))?;
     dir.record_process(&state)?;
@@ -231,10 +236,6 @@ fn make_in(
     if let Some(opener) = &opener {
         // It stays unread until the process has come that far.
         let _ = opener.send(&Message::Go);
-    }
-    if let Some(made) = network.finish()? {
-        // If the process has ended meanwhile, its last message says how.
-        let _ = ours.send(&Message::Network(made));
     }
     timing::mark(Stage::Record);
     ctr_sys::early::release_view();

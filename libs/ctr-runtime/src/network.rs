@@ -72,22 +72,21 @@ impl Network {
         }
     }
 
-    /// In the container's process: enters its new namespace, unless that is done, and switches the loopback
-    /// interface on. Nothing else is received over the channel before.
+    /// In the container's process: enters its new namespace, in which the loopback interface is on, unless that is
+    /// done. Nothing else is received over the channel before.
     pub(crate) fn settle(&mut self, channel: &Channel) -> StepResult<()> {
         match std::mem::replace(self, Self::Settled) {
-            Self::Settled => return Ok(()),
-            Self::Born => {}
+            Self::Settled => Ok(()),
+            Self::Born => ctr_sys::socket::bring_loopback_up().step("switch the loopback interface on"),
             Self::Awaited => match channel.receive() {
                 Ok(Some(Message::Network(made))) => {
                     let kind = libc::CLONE_NEWNET;
                     ctr_sys::process::join_namespaces(made.as_fd(), kind)
-                        .step_with(|| format!("join the {} namespace", words::namespace(kind)))?;
+                        .step_with(|| format!("join the {} namespace", words::namespace(kind)))
                 }
-                _ => return Err(abandoned()),
+                _ => Err(abandoned()),
             },
         }
-        ctr_sys::socket::bring_loopback_up().step("switch the loopback interface on")
     }
 }
 

@@ -2,13 +2,21 @@
 //! A network namespace that is made while its maker goes on.
 //!
 //! Of all namespaces this one takes the kernel the longest, most of the time that a clone3 with all of them
-//! takes. So a process beside this one makes it: one that shares this one's memory and descriptors, which costs
-//! little to make, and that ends as soon as the namespace has a descriptor.
+//! takes, and to switch its loopback interface on nearly as long as any mount. So a process beside this one does
+//! both: one that shares this one's memory and descriptors, which costs little to make, and that ends as soon as
+//! the namespace has a descriptor.
 #![allow(unsafe_code)]
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
+
+use nix::sched::CpuSet;
+#[cfg(target_arch = "x86_64")]
+use nix::{
+    sched::{sched_getaffinity, sched_getcpu, sched_setaffinity},
+    unistd::Pid,
+};
 
 /// More than the few frames that the process beside needs.
 const STACK: usize = 16 << 10;
@@ -26,6 +34,8 @@ pub struct NetworkInMaking {
 #[repr(C, align(64))]
 struct Shared {
     stack: std::cell::UnsafeCell<[u8; STACK]>,
+    /// Where it is to run.
+    elsewhere: Option<CpuSet>,
     /// The namespace's descriptor, or the negative of the errno of what failed.
     result: AtomicI32,
 }
@@ -38,7 +48,7 @@ impl NetworkInMaking {
         #[cfg(target_arch = "x86_64")]
         {
             let stack = std::cell::UnsafeCell::new([0; STACK]);
-            let shared = Box::new(Shared { stack, result: AtomicI32::new(-libc::EIO) });
+            let shared = Box::new(Shared { stack, elsewhere: other_processors(), result: AtomicI32::new(-libc::EIO) });
             let mut pidfd: RawFd = -1;
             // No signal is sent at its end: it is no child that anybody else should wait for.
             let flags = libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_PIDFD;
@@ -47,18 +57,21 @@ impl NetworkInMaking {
             // variable in use: `make` makes system calls without the C library and touches nothing else.
             let pid = unsafe {
                 let top = shared.stack.get().cast::<u8>().add(STACK);
-                let result = (&raw const shared.result).cast_mut().cast();
-                libc::clone(make, top.cast(), flags, result, &raw mut pidfd)
+                libc::clone(make, top.cast(), flags, (&raw const *shared).cast_mut().cast(), &raw mut pidfd)
             };
             if pid < 0 {
                 return Err(io::Error::last_os_error());
+            }
+            // Whichever of the two comes to it first: it may wait behind this one, or this one behind it.
+            if let Some(elsewhere) = &shared.elsewhere {
+                let _ = sched_setaffinity(Pid::from_raw(pid), elsewhere);
             }
             // SAFETY: CLONE_PIDFD has stored a new descriptor that nobody else knows.
             Ok(Self { pidfd: Some(unsafe { OwnedFd::from_raw_fd(pidfd) }), shared })
         }
     }
 
-    /// Waits until the namespace is there, and returns a descriptor of it.
+    /// Waits until the namespace is there, with its loopback interface on, and returns a descriptor of it.
     pub fn finish(mut self) -> io::Result<OwnedFd> {
         self.wait();
         match self.shared.result.swap(-libc::EIO, Ordering::Acquire) {
@@ -88,25 +101,59 @@ impl Drop for NetworkInMaking {
     }
 }
 
+/// The processors that this process may run on but for the one that it runs on: the kernel may leave a new process
+/// on that, where it has its maker wait or waits for it. None: there is no other.
+#[cfg(target_arch = "x86_64")]
+fn other_processors() -> Option<CpuSet> {
+    let mut processors = sched_getaffinity(Pid::from_raw(0)).ok()?;
+    processors.unset(sched_getcpu().ok()?).ok()?;
+    (0..CpuSet::count()).any(|cpu| processors.is_set(cpu) == Ok(true)).then_some(processors)
+}
+
 /// What the process beside does, from its first instruction to its last.
 #[cfg(target_arch = "x86_64")]
-extern "C" fn make(result: *mut libc::c_void) -> libc::c_int {
+extern "C" fn make(shared: *mut libc::c_void) -> libc::c_int {
     use crate::raw::call;
-    // SAFETY: it is `Shared::result`, which outlives this process.
-    let result = unsafe { &*result.cast::<AtomicI32>() };
-    // SAFETY: integers, and a NUL-terminated path.
+    // SAFETY: it outlives this process, and nobody writes to it meanwhile but to `result`.
+    let shared = unsafe { &*shared.cast::<Shared>() };
+    let path = c"/proc/self/ns/net".as_ptr() as usize;
+    let flags = (libc::O_RDONLY | libc::O_CLOEXEC) as usize;
+    // SAFETY: integers, a NUL-terminated path, and a set of processors whose size is passed.
     let made = unsafe {
-        match call(libc::SYS_unshare, [libc::CLONE_NEWNET as usize, 0, 0, 0, 0]) {
-            0 => {
-                let path = c"/proc/self/ns/net".as_ptr() as usize;
-                let flags = (libc::O_RDONLY | libc::O_CLOEXEC) as usize;
-                call(libc::SYS_openat, [libc::AT_FDCWD as usize, path, flags, 0, 0])
-            }
-            error => error,
+        if let Some(elsewhere) = &shared.elsewhere {
+            let set = &raw const *elsewhere as usize;
+            call(libc::SYS_sched_setaffinity, [0, size_of_val(elsewhere), set, 0, 0]);
         }
+        let mut result = call(libc::SYS_unshare, [libc::CLONE_NEWNET as usize, 0, 0, 0, 0]);
+        if result == 0 {
+            result = bring_loopback_up();
+        }
+        if result == 0 {
+            result = call(libc::SYS_openat, [libc::AT_FDCWD as usize, path, flags, 0, 0]);
+        }
+        result
     };
-    result.store(made as i32, Ordering::Release);
+    shared.result.store(made as i32, Ordering::Release);
     0
+}
+
+/// Switches the loopback interface on without the C library; returns 0, or the negative of an errno.
+#[cfg(target_arch = "x86_64")]
+fn bring_loopback_up() -> isize {
+    use crate::raw::call;
+    let kind = (libc::SOCK_DGRAM | libc::SOCK_CLOEXEC) as usize;
+    let request = crate::socket::loopback_up();
+    // SAFETY: integers, and an ifreq that outlives the call; nobody else knows the socket.
+    unsafe {
+        let socket = call(libc::SYS_socket, [libc::AF_INET as usize, kind, 0, 0, 0]);
+        if socket < 0 {
+            return socket;
+        }
+        let how = libc::SIOCSIFFLAGS as usize;
+        let result = call(libc::SYS_ioctl, [socket as usize, how, &raw const request as usize, 0, 0]);
+        call(libc::SYS_close, [socket as usize, 0, 0, 0, 0]);
+        result
+    }
 }
 
 #[cfg(test)]

@@ -42,12 +42,18 @@ pub fn bring_loopback_up() -> io::Result<()> {
         nix::sys::socket::SockFlag::SOCK_CLOEXEC,
         None,
     )?;
+    let request = loopback_up();
+    // SAFETY: SIOCSIFFLAGS reads an ifreq whose flags are set, which `request` is; it outlives the call.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// What SIOCSIFFLAGS is asked for that.
+pub(crate) fn loopback_up() -> libc::ifreq {
     // SAFETY: an ifreq of zeros is a valid value: an empty name and a union of plain integers.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     request.ifr_name[0] = b'l' as libc::c_char;
     request.ifr_name[1] = b'o' as libc::c_char;
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-    // SAFETY: SIOCSIFFLAGS reads an ifreq whose flags are set, which `request` is; it outlives the call.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    request
 }
