@@ -4,8 +4,8 @@
 //! `oci-spec` is stricter than runc's decoder in a few places; those are put right in the JSON before
 //! it sees it. What is unknown is ignored, what is invalid is refused (runtime-spec, "Extensibility").
 
-mod apart;
 mod place;
+mod usual;
 
 use std::fs::File;
 use std::io::Read;
@@ -42,33 +42,36 @@ pub fn load(path: &Path) -> Result<Config, RuntimeError> {
 impl Config {
     /// Understands the content of a config.json; `path` is what errors name.
     pub fn parse(bytes: Vec<u8>, path: &Path) -> Result<Self, RuntimeError> {
-        let (spec, warnings) = parse_spec(&bytes, path)?;
+        let (spec, warnings) = parse_spec(text(&bytes, path)?, path)?;
         check_version(&spec)?;
         Ok(Self { spec, bytes, warnings })
     }
 }
 
-fn parse_spec(bytes: &[u8], path: &Path) -> Result<(Spec, Vec<String>), RuntimeError> {
-    let parse = |bytes: &[u8]| {
+fn text<'a>(bytes: &'a [u8], path: &Path) -> Result<&'a str, RuntimeError> {
+    std::str::from_utf8(bytes).map_err(|_| RuntimeError::config(path.display().to_string(), "it is not UTF-8 text"))
+}
+
+fn parse_spec(text: &str, path: &Path) -> Result<(Spec, Vec<String>), RuntimeError> {
+    let put_right = || {
         let mut warnings = Vec::new();
-        let spec: Spec = parse(bytes, path, |value| normalise_spec(value, &mut warnings))?;
+        let spec: Spec = parse(text, path, |value| normalise_spec(value, &mut warnings))?;
         Ok((spec, warnings))
     };
-    if let Some((rest, seccomp)) = apart::take_seccomp(bytes)
-        && let Ok((mut spec, warnings)) = parse(&rest)
-        && let Some(linux) = spec.linux_mut()
-    {
-        linux.set_seccomp(Some(seccomp));
-        return Ok((spec, warnings));
+    match usual::decode(text) {
+        None => put_right(),
+        Some(spec) => {
+            // What is ignored there is looked at more closely: a number may be too large.
+            debug_assert!(put_right().map_or(true, |(same, warnings)| same == spec && warnings.is_empty()));
+            Ok((spec, Vec::new()))
+        }
     }
-    // What is wrong is told with its place in the whole.
-    parse(bytes)
 }
 
 /// Reads a `process` object, as `exec --process` is given one.
 pub fn load_process(path: &Path) -> Result<(Process, Vec<String>), RuntimeError> {
     let mut warnings = Vec::new();
-    let process = parse(&read(path)?, path, |value| {
+    let process = parse(text(&read(path)?, path)?, path, |value| {
         value.as_object_mut().map_or(Ok(()), |process| normalise_process(process, &mut warnings))
     })?;
     Ok((process, warnings))
@@ -144,27 +147,27 @@ fn read(path: &Path) -> Result<Vec<u8>, RuntimeError> {
 }
 
 fn parse<T: DeserializeOwned>(
-    bytes: &[u8],
+    text: &str,
     path: &Path,
     normalise: impl FnOnce(&mut Value) -> Result<(), RuntimeError>,
 ) -> Result<T, RuntimeError> {
     let invalid = |source| RuntimeError::Json { path: path.to_owned(), source };
-    let mut value: Value = serde_json::from_slice(bytes).map_err(invalid)?;
+    let mut value: Value = serde_json::from_str(text).map_err(invalid)?;
     if !value.is_object() {
         return Err(RuntimeError::config(path.display().to_string(), "it is not a JSON object"));
     }
     drop_nulls(&mut value);
     normalise(&mut value)?;
     serde_json::from_value(value)
-        .map_err(|source| name_the_word(bytes, &source).unwrap_or_else(|| locate::<T>(bytes, path, source)))
+        .map_err(|source| name_the_word(text, &source).unwrap_or_else(|| locate::<T>(text, path, source)))
 }
 
 // What was put right has no lines any more; the text itself is decoded once more to find the place.
-fn locate<T: DeserializeOwned>(bytes: &[u8], path: &Path, source: serde_json::Error) -> RuntimeError {
+fn locate<T: DeserializeOwned>(text: &str, path: &Path, source: serde_json::Error) -> RuntimeError {
     let place = |error: &serde_json::Error| format!(" at line {} column {}", error.line(), error.column());
-    match serde_json::from_slice::<T>(bytes) {
+    match serde_json::from_str::<T>(text) {
         Err(error) if error.to_string() == source.to_string() + &place(&error) => {
-            let member = place::member_at(bytes, error.line(), error.column());
+            let member = place::member_at(text.as_bytes(), error.line(), error.column());
             match member.is_empty() {
                 true => RuntimeError::Json { path: path.to_owned(), source: error },
                 false => RuntimeError::Member { path: path.to_owned(), member, source: error },
@@ -175,10 +178,10 @@ fn locate<T: DeserializeOwned>(bytes: &[u8], path: &Path, source: serde_json::Er
 }
 
 // The decoder tells an unknown word but not where it stands.
-fn name_the_word(bytes: &[u8], error: &serde_json::Error) -> Option<RuntimeError> {
-    let text = error.to_string();
-    let (word, expected) = text.strip_prefix("unknown variant `")?.split_once("`, ")?;
-    let value: Value = serde_json::from_slice(bytes).ok()?;
+fn name_the_word(text: &str, error: &serde_json::Error) -> Option<RuntimeError> {
+    let message = error.to_string();
+    let (word, expected) = message.strip_prefix("unknown variant `")?.split_once("`, ")?;
+    let value: Value = serde_json::from_str(text).ok()?;
     let field = find_word(&value, word)?;
     let known = |(_, place): &&(&str, &str)| field.starts_with(place);
     let what = WORDS.iter().find(known).map_or("value", |(what, _)| what);

@@ -84,7 +84,7 @@ fn an_unset_member_is_one_that_is_null() {
     let process = json!({"cwd": "/", "args": null, "user": null, "rlimits": null, "capabilities": {"ambient": null},
         "scheduler": null, "ioPriority": null, "apparmorProfile": null, "noNewPrivileges": null});
     let read = |value: Value| {
-        parse::<Process>(value.to_string().as_bytes(), Path::new("x"), |value| {
+        parse::<Process>(&value.to_string(), Path::new("x"), |value| {
             normalise_process(value.as_object_mut().unwrap(), &mut Vec::new())
         })
     };
@@ -99,7 +99,7 @@ fn an_unset_member_is_one_that_is_null() {
 fn an_unknown_word_is_named_with_its_place() {
     let refused = |linux: Value| {
         let spec = json!({"ociVersion": "1.3.0", "annotations": {"a": "NOPE"}, "linux": linux}).to_string();
-        let spec = parse::<Spec>(spec.as_bytes(), Path::new("x"), |value| normalise_spec(value, &mut Vec::new()));
+        let spec = parse::<Spec>(&spec, Path::new("x"), |value| normalise_spec(value, &mut Vec::new()));
         spec.unwrap_err().to_string()
     };
     for (linux, message) in [
