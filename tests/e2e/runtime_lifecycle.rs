@@ -26,6 +26,21 @@ fn status(scene: &Scene) -> String {
     serde_json::from_str::<Value>(&state).unwrap()["status"].as_str().unwrap().to_owned()
 }
 
+// The next files that are opened would be taken for them, by the runtime and by the container.
+#[test]
+fn streams_that_are_closed_are_the_null_device() {
+    need!(Need::Root, Need::Busybox);
+    let scene = Scene::new("exec sleep 1000");
+    let closing = ["sh", "-c", "exec \"$@\" <&- >&- 2>&-", "sh"];
+    scene.make(&["run", "--detach"]).through(&closing).run().success();
+    let state: Value = serde_json::from_str(&scene.runtime(&["state", &scene.id]).run().success().stdout).unwrap();
+    for stream in 0..3 {
+        let link = fs::read_link(format!("/proc/{}/fd/{stream}", state["pid"])).unwrap();
+        assert_eq!(link, std::path::Path::new("/dev/null"), "{stream}");
+    }
+    scene.delete();
+}
+
 // strace kills the runtime before each of its system calls in turn; its container's process lives on.
 fn kill_at_every_call(verb: &[&str]) {
     need!(Need::Root, Need::Busybox, Need::Program("strace"));

@@ -3,6 +3,7 @@
 //!
 //! Without a command it reads a record and runs its bundle in the foreground; with one it is a runtime.
 //! What both do is ctr-runtime's; this is what callers see of it.
+#![cfg_attr(all(target_env = "gnu", not(test)), no_main)]
 
 mod args;
 mod called;
@@ -27,6 +28,11 @@ use ctr_cli::{Error, Stop};
 use ctr_runtime::timing;
 
 use crate::args::{Args, Command};
+
+ctr_sys::bare_main!(main);
+
+#[global_allocator]
+static ARENA: ctr_sys::arena::Arena = ctr_sys::arena::Arena::new();
 
 fn main() -> ExitCode {
     ctr_cli::begin();

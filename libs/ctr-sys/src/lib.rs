@@ -5,6 +5,7 @@
 //! block argues why it is sound.
 
 pub mod affinity;
+pub mod arena;
 pub mod bpf;
 pub mod capability;
 pub mod early;
@@ -21,6 +22,7 @@ pub mod seccomp;
 pub mod shared;
 pub mod signal;
 pub mod socket;
+pub mod start;
 pub mod stat;
 pub mod terminal;
 pub mod tree;
