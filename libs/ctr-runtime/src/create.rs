@@ -10,7 +10,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use ctr_record::{Mount, Timestamp};
+use ctr_sys::affinity::Aside;
 use ctr_sys::process::Child;
+use nix::sched::sched_getcpu;
 use nix::sys::stat::{fstat, stat};
 
 use crate::cgroup::{Cgroup, Holder, JoinFds, Manager};
@@ -215,7 +217,9 @@ fn make_in(
 
     let pid = child.pid;
     progress::tell(|| format!("child process in init(): it has pid {pid}"));
-    state.set_process(&child);
+    // It is not to wait for this process, which has the longer way before it, where it could be working.
+    let waits = state.set_process(&child).is_some_and(|processor| Ok(processor) == sched_getcpu());
+    let aside = waits.then(Aside::step).flatten();
     let (child, _) = undo.child.insert((child, state.clone()));
     holder.map_or(Ok(()), Holder::release)?;
     // Soon it has nothing to do but to wait for this.
@@ -237,6 +241,7 @@ fn make_in(
         // It stays unread until the process has come that far.
         let _ = opener.send(&Message::Go);
     }
+    drop(aside);
     timing::mark(Stage::Record);
     ctr_sys::early::release_view();
     let terminal = serve::serve(&ours, plan, layers, (child, &state), opening)?;

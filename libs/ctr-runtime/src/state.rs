@@ -26,6 +26,7 @@ use std::path::PathBuf;
 use ctr_record::Timestamp;
 use ctr_sys::pidfs;
 use ctr_sys::process::{Child, pidfd_open};
+use ctr_sys::stat::Stat;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -88,11 +89,13 @@ fn true_of_old() -> bool {
 }
 
 impl State {
-    /// Takes note of the first process.
-    pub(crate) fn set_process(&mut self, child: &Child) {
+    /// Takes note of the first process; returns the processor that it is to run on, if it has not ended.
+    pub(crate) fn set_process(&mut self, child: &Child) -> Option<usize> {
+        let stat = live_stat(child.pid.as_raw());
         self.pid = child.pid.as_raw();
-        self.pid_start_time = start_time(self.pid).unwrap_or(0);
+        self.pid_start_time = stat.map_or(0, |stat| stat.start_time);
         self.pid_inode = pidfs::inode(child.pidfd.as_fd());
+        stat.map(|stat| stat.processor)
     }
 
     /// Whether a descriptor that was opened by the first process' number refers to it, and it is alive.
@@ -131,8 +134,11 @@ impl State {
 /// When a process was started, in clock ticks since boot; `None`: there is no such process, or it has
 /// ended and only waits to be reaped.
 fn start_time(pid: i32) -> Option<u64> {
-    let stat = ctr_sys::stat::read(Pid::from_raw(pid)).ok()?;
-    (!stat.has_ended).then_some(stat.start_time)
+    live_stat(pid).map(|stat| stat.start_time)
+}
+
+fn live_stat(pid: i32) -> Option<Stat> {
+    ctr_sys::stat::read(Pid::from_raw(pid)).ok().filter(|stat| !stat.has_ended)
 }
 
 #[cfg(test)]

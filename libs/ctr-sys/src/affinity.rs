@@ -33,9 +33,26 @@ impl CpuSet {
         true
     }
 
+    /// Takes a CPU away.
+    pub fn remove(&mut self, cpu: usize) {
+        if let Some(word) = self.0.get_mut(cpu / 64) {
+            *word &= !(1 << (cpu % 64));
+        }
+    }
+
+    /// How many CPUs are in the set.
+    pub fn count(&self) -> usize {
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
     /// Whether the CPU is in the set.
     pub fn contains(&self, cpu: usize) -> bool {
         self.0.get(cpu / 64).is_some_and(|word| word & (1 << (cpu % 64)) != 0)
+    }
+
+    /// The set as the kernel takes it.
+    pub(crate) fn words(&self) -> &[u64] {
+        &*self.0
     }
 
     /// The set as a hexadecimal number, a bit for each CPU, as taskset(1) has it.
@@ -55,9 +72,14 @@ impl std::fmt::Debug for CpuSet {
 /// Lets this thread, and what it starts, run on these CPUs as far as they exist and its cpuset allows them
 /// (sched_setaffinity(2)).
 pub fn set(cpus: &CpuSet) -> io::Result<()> {
+    set_of(0, cpus)
+}
+
+/// The same of another thread; 0 is this one.
+pub(crate) fn set_of(thread: libc::pid_t, cpus: &CpuSet) -> io::Result<()> {
     let size = size_of_val(&*cpus.0);
     // SAFETY: the kernel reads `size` bytes, which is what the array has; it outlives the call.
-    let result = unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size, cpus.0.as_ptr()) };
+    let result = unsafe { libc::syscall(libc::SYS_sched_setaffinity, thread, size, cpus.0.as_ptr()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
@@ -68,6 +90,35 @@ pub fn get() -> io::Result<CpuSet> {
     // SAFETY: the kernel writes at most `size` bytes, which is what the array has, and any bits are valid.
     let result = unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, size, cpus.0.as_mut_ptr()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(cpus) }
+}
+
+/// The CPUs that this thread may run on but for the one that it runs on; `None`: there is no other.
+pub fn elsewhere() -> Option<CpuSet> {
+    let mut cpus = get().ok()?;
+    cpus.remove(nix::sched::sched_getcpu().ok()?);
+    (cpus.count() > 0).then_some(cpus)
+}
+
+/// A thread that has left its CPU to another one, and may go back to it once this is dropped.
+#[derive(Debug)]
+pub struct Aside(CpuSet);
+
+impl Aside {
+    /// Steps aside, if there is another CPU to go to.
+    pub fn step() -> Option<Self> {
+        let before = get().ok()?;
+        set(&elsewhere()?).ok()?;
+        Some(Self(before))
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        // Whoever may run everywhere may also run on what is added later.
+        if set(&CpuSet::all()).is_err() || get().ok().as_ref() != Some(&self.0) {
+            let _ = set(&self.0);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -82,6 +133,24 @@ mod tests {
             cpus.insert(cpu);
         }
         assert_eq!(cpus.mask(), "0x20000000000000006");
+    }
+
+    #[test]
+    fn a_thread_steps_aside_and_comes_back() {
+        std::thread::spawn(|| {
+            let before = get().unwrap();
+            match Aside::step() {
+                Some(aside) => {
+                    let (now, here) = (get().unwrap(), nix::sched::sched_getcpu().unwrap());
+                    assert!(now != before && now.contains(here));
+                    drop(aside);
+                }
+                None => assert_eq!(before.count(), 1),
+            }
+            assert_eq!(get().unwrap(), before);
+        })
+        .join()
+        .unwrap();
     }
 
     #[test]

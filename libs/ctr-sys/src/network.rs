@@ -11,12 +11,7 @@ use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use nix::sched::CpuSet;
-#[cfg(target_arch = "x86_64")]
-use nix::{
-    sched::{sched_getaffinity, sched_getcpu, sched_setaffinity},
-    unistd::Pid,
-};
+use crate::affinity::{self, CpuSet};
 
 /// More than the few frames that the process beside needs.
 const STACK: usize = 16 << 10;
@@ -34,7 +29,8 @@ pub struct NetworkInMaking {
 #[repr(C, align(64))]
 struct Shared {
     stack: std::cell::UnsafeCell<[u8; STACK]>,
-    /// Where it is to run.
+    /// Where it is to run: the kernel may leave a new process on its maker's processor, where it has that wait or
+    /// waits for it.
     elsewhere: Option<CpuSet>,
     /// The namespace's descriptor, or the negative of the errno of what failed.
     result: AtomicI32,
@@ -48,7 +44,8 @@ impl NetworkInMaking {
         #[cfg(target_arch = "x86_64")]
         {
             let stack = std::cell::UnsafeCell::new([0; STACK]);
-            let shared = Box::new(Shared { stack, elsewhere: other_processors(), result: AtomicI32::new(-libc::EIO) });
+            let shared =
+                Box::new(Shared { stack, elsewhere: affinity::elsewhere(), result: AtomicI32::new(-libc::EIO) });
             let mut pidfd: RawFd = -1;
             // No signal is sent at its end: it is no child that anybody else should wait for.
             let flags = libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_PIDFD;
@@ -64,7 +61,7 @@ impl NetworkInMaking {
             }
             // Whichever of the two comes to it first: it may wait behind this one, or this one behind it.
             if let Some(elsewhere) = &shared.elsewhere {
-                let _ = sched_setaffinity(Pid::from_raw(pid), elsewhere);
+                let _ = affinity::set_of(pid, elsewhere);
             }
             // SAFETY: CLONE_PIDFD has stored a new descriptor that nobody else knows.
             Ok(Self { pidfd: Some(unsafe { OwnedFd::from_raw_fd(pidfd) }), shared })
@@ -101,15 +98,6 @@ impl Drop for NetworkInMaking {
     }
 }
 
-/// The processors that this process may run on but for the one that it runs on: the kernel may leave a new process
-/// on that, where it has its maker wait or waits for it. None: there is no other.
-#[cfg(target_arch = "x86_64")]
-fn other_processors() -> Option<CpuSet> {
-    let mut processors = sched_getaffinity(Pid::from_raw(0)).ok()?;
-    processors.unset(sched_getcpu().ok()?).ok()?;
-    (0..CpuSet::count()).any(|cpu| processors.is_set(cpu) == Ok(true)).then_some(processors)
-}
-
 /// What the process beside does, from its first instruction to its last.
 #[cfg(target_arch = "x86_64")]
 extern "C" fn make(shared: *mut libc::c_void) -> libc::c_int {
@@ -121,8 +109,8 @@ extern "C" fn make(shared: *mut libc::c_void) -> libc::c_int {
     // SAFETY: integers, a NUL-terminated path, and a set of processors whose size is passed.
     let made = unsafe {
         if let Some(elsewhere) = &shared.elsewhere {
-            let set = &raw const *elsewhere as usize;
-            call(libc::SYS_sched_setaffinity, [0, size_of_val(elsewhere), set, 0, 0]);
+            let words = elsewhere.words();
+            call(libc::SYS_sched_setaffinity, [0, size_of_val(words), words.as_ptr() as usize, 0, 0]);
         }
         let mut result = call(libc::SYS_unshare, [libc::CLONE_NEWNET as usize, 0, 0, 0, 0]);
         if result == 0 {

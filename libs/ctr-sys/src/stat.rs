@@ -16,6 +16,8 @@ pub struct Stat {
     /// When it was started, in the kernel's clock ticks since boot: with its number, this names one process
     /// among all of a boot.
     pub start_time: u64,
+    /// The processor that it runs on, or is to run on.
+    pub processor: usize,
 }
 
 /// Looks at a process.
@@ -43,7 +45,8 @@ fn parse(line: &[u8]) -> Option<Stat> {
     let mut fields = std::str::from_utf8(&line[name_end + 1..]).ok()?.split_ascii_whitespace();
     let has_ended = matches!(fields.next()?, "Z" | "X" | "x");
     let flags = fields.nth(5)?.parse().ok()?;
-    Some(Stat { has_ended, flags, start_time: fields.nth(12)?.parse().ok()? })
+    let (start_time, processor) = (fields.nth(12)?.parse().ok()?, fields.nth(16)?.parse().ok()?);
+    Some(Stat { has_ended, flags, start_time, processor })
 }
 
 #[cfg(test)]
@@ -62,8 +65,9 @@ mod tests {
 
     #[test]
     fn names_cannot_pretend_to_be_fields() {
-        let line = "77 (a) Z 1 (\u{fffd} b) S 1 2 3 4 5 4194368 7 8 9 10 11 12 13 14 20 0 1 0 1447144 99 0\n";
-        let expected = Stat { has_ended: false, flags: 4_194_368, start_time: 1_447_144 };
+        let line = "77 (a) Z 1 (\u{fffd} b) S 1 2 3 4 5 4194368 7 8 9 10 11 12 13 14 20 0 1 0 1447144 99 0 \
+            25 26 27 28 29 30 31 32 33 34 35 36 37 17 3 0\n";
+        let expected = Stat { has_ended: false, flags: 4_194_368, start_time: 1_447_144, processor: 3 };
         assert_eq!(parse(line.as_bytes()), Some(expected));
         assert!(parse(&line.replace(" S ", " Z ").into_bytes()).unwrap().has_ended);
         for junk in ["", "77", "77 (a)", "77 (a) S 1 2", "77 (a) S 1 2 3 4 5 x 7 8 9 10 11 12 13 14 20 0 1 0 5"] {
