@@ -234,6 +234,40 @@ fn spec_writes_what_runc_writes_to_the_byte() {
     world.tool("ctr-run").args(["spec", "-b", "/no/where"]).run().fails(1, &["/no/where/config.json"]);
 }
 
+// Enough of them are looked at several at a time.
+#[test]
+fn many_containers_are_listed_in_the_order_of_their_ids() {
+    need!(Need::Root, Need::Busybox);
+    let scene = Scene::new("true");
+    scene.make(&["run", "--keep"]).run().success();
+    let state = fs::read_to_string(scene.dir().join("state.json")).unwrap();
+    let mut ids: Vec<String> = (0..300).map(|n| format!("{}-{n}", scene.id)).collect();
+    for id in &ids {
+        let dir = scene.world.run_root().join(id);
+        fs::create_dir(&dir).unwrap();
+        let own = state.replace(&format!("\"id\":\"{}\"", scene.id), &format!("\"id\":\"{id}\""));
+        fs::write(dir.join("state.json"), own).unwrap();
+    }
+    fs::write(scene.world.run_root().join(&ids[150]).join("state.json"), "{").unwrap();
+    let damaged = ids.remove(150);
+    ids.push(scene.id.clone());
+    ids.sort();
+    for flags in [&["list", "--quiet"][..], &["list"], &["list", "--format", "json"]] {
+        let listed = scene.runtime(flags).run().success();
+        assert!(listed.stderr.contains(&damaged) && listed.stderr.lines().count() == 1, "{}", listed.stderr);
+        let listed: Vec<String> = match flags.last() {
+            Some(&"json") => {
+                let states: Vec<Value> = serde_json::from_str(&listed.stdout).unwrap();
+                states.iter().map(|state| state["id"].as_str().unwrap().to_owned()).collect()
+            }
+            _ => listed.stdout.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect(),
+        };
+        let listed: Vec<String> = listed.into_iter().filter(|id| id != "ID").collect();
+        assert_eq!(listed, ids, "{flags:?}");
+    }
+    scene.delete();
+}
+
 #[test]
 fn containers_can_be_meant_by_a_pattern() {
     need!(Need::Root, Need::Busybox);

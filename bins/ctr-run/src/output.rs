@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use ctr_cli::{Context, Error};
 use ctr_record::{Classify, ErrorKind};
@@ -21,40 +22,47 @@ fn print(text: &str) -> Result<(), Error> {
     std::io::stdout().write_all(text.as_bytes()).unable_to(|| "write to standard output")
 }
 
-/// The containers that can be read. A state root that nobody named and that is not there has none.
-pub(crate) fn containers(root: &Path, named: bool) -> Result<impl Iterator<Item = Container>, Error> {
-    let containers = match Container::list(root) {
-        Err(error @ RuntimeError::Io { .. }) if error.kind() == ErrorKind::NotFound && !named => None,
-        result => Some(result?),
+/// What `look` sees of the containers that can be read. A state root that nobody named and that is not there has none.
+pub(crate) fn survey<T: Send>(
+    root: &Path,
+    named: bool,
+    look: impl Fn(Container) -> T + Sync,
+) -> Result<impl Iterator<Item = T>, Error> {
+    let seen = match Container::survey(root, look) {
+        Err(error @ RuntimeError::Io { .. }) if error.kind() == ErrorKind::NotFound && !named => Vec::new(),
+        result => result?,
     };
     // One that cannot be read is told, and does not hide the others.
-    let readable = |container: Result<Container, RuntimeError>| {
-        container.map_err(|error| ctr_cli::render("ctr-run", &error.into())).ok()
-    };
-    Ok(containers.into_iter().flatten().filter_map(readable))
+    let readable = |seen: Result<T, RuntimeError>| seen.map_err(|error| ctr_cli::render("ctr-run", &error.into())).ok();
+    Ok(seen.into_iter().filter_map(readable))
 }
 
 /// Lists the containers.
 pub(crate) fn list(root: &Path, named: bool, args: &List) -> Result<(), Error> {
-    let containers = containers(root, named)?;
     if args.quiet {
-        return print(&containers.map(|container| container.state().id.clone() + "\n").collect::<String>());
+        let lines = survey(root, named, |container| container.state().id.clone() + "\n")?;
+        return print(&lines.collect::<String>());
     }
-    let mut owners = Owners::default();
+    let owners = Mutex::new(Owners::default());
+    let owners = || owners.lock().unwrap_or_else(PoisonError::into_inner);
     if args.format == "json" {
-        let states: Vec<Value> = containers.map(|container| container.to_json(&mut owners)).collect();
+        let states = survey(root, named, |container| {
+            let owner = owners().name(container.state().owner).to_owned();
+            container.to_json(&owner)
+        })?;
+        let states: Vec<Value> = states.collect();
         // As runc, which prints a nil slice.
         let value = if states.is_empty() { Value::Null } else { json!(states) };
         return print(&(value.to_string() + "\n"));
     }
-    let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned)];
-    for container in containers {
+    let title = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
+    let rows = survey(root, named, |container| {
         let ((status, pid), state) = (container.status_and_pid(), container.state());
         let (bundle, created) = (state.bundle.display().to_string(), state.created.to_string());
-        let owner = owners.name(state.owner).to_owned();
-        rows.push([state.id.clone(), pid.to_string(), status.as_str().to_owned(), bundle, created, owner]);
-    }
-    print(&table(&rows))
+        let owner = owners().name(state.owner).to_owned();
+        [state.id.clone(), pid.to_string(), status.as_str().to_owned(), bundle, created, owner]
+    })?;
+    print(&table(&std::iter::once(title).chain(rows).collect::<Vec<_>>()))
 }
 
 fn table(rows: &[[String; 6]]) -> String {

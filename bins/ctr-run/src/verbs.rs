@@ -53,7 +53,10 @@ fn dispatch(global: &Global, command: &Command) -> Result<ExitCode, Error> {
             open(&args.id)?.start_for(&Service::of_this_process())?;
             timing::mark(Stage::Gate);
         }
-        Command::State(args) => output::print_json(&open(&args.id)?.to_json(&mut Owners::default()))?,
+        Command::State(args) => {
+            let container = open(&args.id)?;
+            output::print_json(&container.to_json(Owners::default().name(container.state().owner)))?;
+        }
         Command::Kill(args) => {
             // 0 only asks whether it runs, as of kill(2).
             let number = if args.signal == "0" { Some(0) } else { ctr_sys::process::parse_signal(&args.signal) };
@@ -146,10 +149,9 @@ fn for_each(root: &Path, id: &str, regex: bool, mut act: impl FnMut(&str) -> Res
     }
     let pattern = Pattern::new(id).map_err(|why| Error::misuse(format!("{id:?} is no regular expression: {why}")))?;
     let mut failures = Vec::new();
-    for container in output::containers(root, false)? {
-        let id = &container.state().id;
-        if pattern.matches(id)
-            && let Err(error) = act(id)
+    for id in output::survey(root, false, |container| container.state().id.clone())? {
+        if pattern.matches(&id)
+            && let Err(error) = act(&id)
         {
             failures.push(error);
         }

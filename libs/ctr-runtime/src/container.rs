@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::thread;
 
 use ctr_record::TaskStatus;
+use ctr_sys::affinity;
 use ctr_sys::process::{pidfd_open, pidfd_send_signal};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
@@ -33,6 +35,9 @@ impl Owners {
     }
 }
 
+/// How many containers take longer to look at than a thread takes to begin.
+const WORTH_A_THREAD: usize = 64;
+
 /// A container of a state root.
 #[derive(Debug)]
 pub struct Container {
@@ -58,13 +63,36 @@ impl Container {
         Ok(Self { dir, state })
     }
 
-    /// All containers of a state root, by id, each as far as it can be read, and when its turn comes.
-    pub fn list(root: &Path) -> Result<impl Iterator<Item = Result<Self, RuntimeError>>, RuntimeError> {
-        let load = |dir: ContainerDir| match dir.load() {
+    /// What `look` sees of all containers of a state root, by id, each as far as it can be read. It looks at several
+    /// at a time: most of that is waiting for the kernel.
+    pub fn survey<T: Send>(
+        root: &Path,
+        look: impl Fn(Self) -> T + Sync,
+    ) -> Result<Vec<Result<T, RuntimeError>>, RuntimeError> {
+        let dirs = state::list(root)?;
+        let look_at = |dir: &ContainerDir| match dir.load() {
             Err(RuntimeError::NotFound(_)) => None,
-            state => Some(state.map(|state| Self { dir, state })),
+            state => Some(state.map(|state| look(Self { dir: dir.clone(), state }))),
         };
-        Ok(state::list(root)?.into_iter().filter_map(load))
+        let look_at_all = |dirs: &[ContainerDir]| dirs.iter().filter_map(look_at).collect::<Vec<_>>();
+        let threads = affinity::get().map_or(1, |cpus| cpus.count()).min(dirs.len() / WORTH_A_THREAD).clamp(1, 8);
+        let (first, others) = dirs.split_at(dirs.len() / threads);
+        Ok(thread::scope(|scope| {
+            let shares = others.chunks(dirs.len().div_ceil(threads).max(1));
+            let looks = shares.map(|share| {
+                let thread = thread::Builder::new().spawn_scoped(scope, move || look_at_all(share));
+                thread.map_err(|_| share) // there may be no more
+            });
+            let looks: Vec<_> = looks.collect();
+            let mut seen = look_at_all(first);
+            for look in looks {
+                seen.extend(match look {
+                    Ok(thread) => thread.join().expect("a thread that panics aborts"),
+                    Err(share) => look_at_all(share),
+                });
+            }
+            seen
+        }))
     }
 
     /// Its directory in the state root.
@@ -100,8 +128,9 @@ impl Container {
         }
     }
 
-    /// The state as `state` prints it, which has members that runc's has beyond the specification's.
-    pub fn to_json(&self, owners: &mut Owners) -> Value {
+    /// The state as `state` prints it, which has members that runc's has beyond the specification's: `owner` is the
+    /// name of who runs it.
+    pub fn to_json(&self, owner: &str) -> Value {
         let (status, pid) = self.status_and_pid();
         let mut object = self.state.to_oci(status.as_str());
         object["pid"] = pid.into();
@@ -110,7 +139,7 @@ impl Container {
         if let Some(unit) = self.cgroup().unit() {
             object["systemd-scope"] = unit.name.as_str().into(); // as crun has it
         }
-        object["owner"] = owners.name(self.state.owner).into();
+        object["owner"] = owner.into();
         object
     }
 

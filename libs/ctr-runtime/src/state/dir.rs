@@ -340,7 +340,7 @@ mod tests {
         assert!(matches!(ContainerDir::claim(&root, "a"), Err(RuntimeError::Exists(_))));
         assert!(matches!(ContainerDir::claim(&root, "../a"), Err(RuntimeError::InvalidId(_))));
         assert!(matches!(dir.load(), Err(RuntimeError::NotFound(_))));
-        assert!(crate::Container::list(&root).unwrap().next().is_none());
+        assert!(crate::Container::survey(&root, |_| ()).unwrap().is_empty());
         dir.remove().unwrap();
         dir.remove().unwrap();
         fs::remove_dir_all(root).unwrap();
