@@ -31,12 +31,18 @@ use crate::args::{Args, Command};
 
 ctr_sys::bare_main!(main);
 
+/// What making a container with a long seccomp profile takes of memory, in bytes.
+const USUAL_START: usize = 256 << 10;
+
 #[global_allocator]
 static ARENA: ctr_sys::arena::Arena = ctr_sys::arena::Arena::new();
 
 fn main() -> ExitCode {
     ctr_cli::begin();
     ctr_sys::early::hold_view();
+    if ctr_sys::early::is_protected() {
+        ARENA.populate(USUAL_START);
+    }
     let words: Vec<OsString> = std::env::args_os().collect();
     match golang::parse(words.clone()) {
         Ok(args) => ctr_cli::finish::<Args>(perform(&args)),

@@ -38,6 +38,12 @@ impl Arena {
         Self { memory: UnsafeCell::new([0; SIZE]), used: AtomicUsize::new(0) }
     }
 
+    /// Has the kernel provide the first bytes of it at once, which takes it less than to do so page by page.
+    pub fn populate(&self, bytes: usize) {
+        // SAFETY: the range is the memory's own, and no byte of it changes.
+        unsafe { libc::madvise(self.start().cast(), bytes.min(SIZE), libc::MADV_POPULATE_WRITE) };
+    }
+
     fn start(&self) -> *mut u8 {
         self.memory.get().cast()
     }
