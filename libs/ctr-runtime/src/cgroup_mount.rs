@@ -11,7 +11,8 @@ use nix::unistd::symlinkat;
 
 use crate::beneath::Root;
 use crate::cgroup::Cgroup;
-use crate::mounting::{Mounter, create_file_system, explain};
+use crate::file_system::{create_file_system, explain};
+use crate::mounting::Mounter;
 use crate::plan::MountPlan;
 use crate::report::{Step, StepResult};
 

@@ -10,7 +10,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{SFlag, fstat, makedev};
 
 use crate::beneath::{Root, is_dir};
-use crate::mounting::create_file_system;
+use crate::file_system::create_file_system;
 use crate::plan::Plan;
 use crate::report::{InitFailure, Step, StepResult};
 

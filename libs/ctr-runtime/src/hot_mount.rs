@@ -45,7 +45,7 @@ pub fn add_mounts(container: &Container, file: &Path) -> Result<(), RuntimeError
     let keep: Vec<RawFd> = sources.iter().flatten().filter_map(Source::descriptor).collect();
     let in_user_namespace = plan.namespaces.is_private(libc::CLONE_NEWUSER);
     perform(&container, &plan, keep, |root, own_fds| {
-        let mounter = Mounter { root, cgroups: &cgroups, in_user_namespace, parent: None };
+        let mounter = Mounter { root, cgroups: &cgroups, in_user_namespace, parent: None, wants_all: true };
         let mut made = Vec::new();
         let mut sources = sources.into_iter();
         let mut make_all = || {

@@ -180,7 +180,8 @@ impl Init<'_> {
             if planned.needs_network() || planned.idmap.is_some() {
                 self.network.settle(&self.channel)?;
             }
-            let mounter = Mounter { root, cgroups: &cgroups, in_user_namespace, parent: Some(&self.channel) };
+            let mounter =
+                Mounter { root, cgroups: &cgroups, in_user_namespace, parent: Some(&self.channel), wants_all: false };
             let Some(mounted) = mounter.mount(planned, sources.next().flatten())? else { continue };
             settle(planned, mounted.as_fd())?;
             if planned.is_read_only_at_last() {

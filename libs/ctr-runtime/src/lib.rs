@@ -21,6 +21,7 @@ mod error;
 mod exec;
 mod explain;
 mod fate;
+mod file_system;
 mod finalise;
 mod gate;
 mod hooks;

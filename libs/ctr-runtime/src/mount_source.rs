@@ -10,8 +10,8 @@ use ctr_sys::mount;
 use nix::fcntl::AT_FDCWD;
 use nix::mount::MsFlags;
 
+use crate::file_system::{create_file_system, explain};
 use crate::idmap::UserNamespaces;
-use crate::mounting::{create_file_system, explain};
 use crate::plan::{MountKind, MountPlan, Plan};
 use crate::{RuntimeError, rootfs};
 

@@ -8,15 +8,16 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use ctr_sys::mount::{self, Attributes, FsContext, MOUNT_ATTR_RDONLY};
+use ctr_sys::mount::{self, Attributes, MOUNT_ATTR_RDONLY};
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
+use nix::fcntl::{OFlag, openat, readlinkat};
 use nix::sys::stat::{Mode, fchmod, fstat};
 use nix::unistd::symlinkat;
 
 use crate::beneath::{Leaf, Root, is_dir};
 use crate::cgroup_mount::{self, CgroupMount};
 use crate::copy_up;
+use crate::file_system::{create_file_system, explain, mount_at_once, new_file_system, open_root};
 use crate::mount_source::{self, Source};
 use crate::plan::{Change, MountKind, MountOptions, MountPlan};
 use crate::report::{Channel, InitFailure, Step, StepResult};
@@ -32,11 +33,13 @@ pub(crate) struct Mounter<'a> {
     pub(crate) in_user_namespace: bool,
     /// Who maps the ids of what is found in the container's root only.
     pub(crate) parent: Option<&'a Channel>,
+    /// Whether every mount is wanted back, and not only those with which something is left to do.
+    pub(crate) wants_all: bool,
 }
 
 impl Mounter<'_> {
     /// Makes a mount, of what the parent has prepared of it if that is anything. Returns the mount, unless
-    /// it was to be a symlink; what is left to do is to [`settle`] and to [`complete`] it.
+    /// it was to be a symlink or is not wanted back; what is left to do is to [`settle`] and to [`complete`] it.
     pub(crate) fn mount(&self, planned: &MountPlan, prepared: Option<Source>) -> StepResult<Option<OwnedFd>> {
         let prepared = match (prepared, &planned.source_inside) {
             (None, Some(inside)) => Some(self.open_inside(planned, inside)?),
@@ -55,11 +58,17 @@ impl Mounter<'_> {
             },
             (_, MountKind::Cgroup) => cgroup_mount::mount_cgroups(self, planned).map(Some),
             (Some(Source::Tree(tree)), MountKind::New { .. }) if planned.kind.is_new("tmpfs") => {
-                self.mount_tmpfs(planned, Some(tree)).map(Some)
+                self.mount_tmpfs(planned, Some(tree))
             }
             (Some(Source::Tree(tree)), MountKind::New { .. }) => self.attach(planned, tree, true).map(Some),
-            (None, MountKind::New { .. }) if planned.kind.is_new("tmpfs") => self.mount_tmpfs(planned, None).map(Some),
+            (None, MountKind::New { .. }) if planned.kind.is_new("tmpfs") => self.mount_tmpfs(planned, None),
             (None, MountKind::New { fstype, source }) => {
+                if self.can_be_made_at_once(planned) {
+                    let target = self.target(planned, true)?;
+                    if mount_at_once(planned, fstype, source, &planned.options.data, target.as_fd()) {
+                        return Ok(None);
+                    }
+                }
                 let tree = new_file_system(fstype, source, planned)?;
                 self.attach(planned, tree, true).map(Some)
             }
@@ -97,12 +106,24 @@ impl Mounter<'_> {
     }
 
     fn attach(&self, planned: &MountPlan, tree: OwnedFd, directory: bool) -> StepResult<OwnedFd> {
-        let target = match self.existing_target(planned, directory)? {
-            Some(target) => target,
-            None => self.new_target(planned, directory)?,
-        };
+        let target = self.target(planned, directory)?;
         mount::move_mount(tree.as_fd(), target.as_fd()).step_with(|| failed_at(planned))?;
         Ok(tree)
+    }
+
+    // Opens the mount point, or makes it.
+    fn target(&self, planned: &MountPlan, directory: bool) -> StepResult<OwnedFd> {
+        match self.existing_target(planned, directory)? {
+            Some(target) => Ok(target),
+            None => self.new_target(planned, directory),
+        }
+    }
+
+    fn can_be_made_at_once(&self, planned: &MountPlan) -> bool {
+        !self.wants_all
+            && !planned.options.copy_up
+            && !planned.options.is_settled_later()
+            && !planned.is_read_only_at_last()
     }
 
     fn make_symlink(&self, planned: &MountPlan, target: &Path) -> StepResult<()> {
@@ -206,7 +227,7 @@ impl Mounter<'_> {
     }
 
     // As runc: it has the mode of the directory that it covers, unless the config has another.
-    fn mount_tmpfs(&self, planned: &MountPlan, prepared: Option<OwnedFd>) -> StepResult<OwnedFd> {
+    fn mount_tmpfs(&self, planned: &MountPlan, prepared: Option<OwnedFd>) -> StepResult<Option<OwnedFd>> {
         let options = &planned.options;
         let failed = || failed_at(planned);
         let covered = self.existing_target(planned, true)?;
@@ -215,6 +236,8 @@ impl Mounter<'_> {
             Some(covered) if inherits => Some(fstat(covered).step_with(failed)?.st_mode & 0o7777),
             _ => None,
         };
+        let is_covering = covered.is_some();
+        let target = covered.map_or_else(|| self.new_target(planned, true), Ok)?;
         let tmpfs = match prepared {
             Some(tmpfs) => {
                 if let Some(mode) = mode {
@@ -227,20 +250,19 @@ impl Mounter<'_> {
                 let mut data = options.data.clone();
                 data.extend(mode.map(|mode| format!("mode={mode:o}")));
                 let MountKind::New { fstype, source } = &planned.kind else { unreachable!("it is a tmpfs") };
+                if self.can_be_made_at_once(planned) && mount_at_once(planned, fstype, source, &data, target.as_fd()) {
+                    return Ok(None);
+                }
                 create_file_system(fstype, source, &data, planned.first_attributes())
                     .map_err(|why| explain(planned, fstype, why))?
             }
         };
-        if let Some(covered) = covered.as_ref().filter(|_| options.copy_up) {
-            let copied = copy_up::copy(covered.as_fd(), tmpfs.as_fd());
+        if is_covering && options.copy_up {
+            let copied = copy_up::copy(target.as_fd(), tmpfs.as_fd());
             copied.step_with(|| format!("copy /{} to its tmpfs", planned.destination.display()))?;
         }
-        let target = match covered {
-            Some(covered) => covered,
-            None => self.new_target(planned, true)?,
-        };
         mount::move_mount(tmpfs.as_fd(), target.as_fd()).step_with(failed)?;
-        Ok(tmpfs)
+        Ok(Some(tmpfs))
     }
 }
 
@@ -258,11 +280,11 @@ fn is_vital(path: &Path) -> bool {
     path == Path::new("proc") || path == Path::new("sys")
 }
 
-fn is<const N: usize>(error: &io::Error, errnos: [Errno; N]) -> bool {
+pub(crate) fn is<const N: usize>(error: &io::Error, errnos: [Errno; N]) -> bool {
     errnos.iter().any(|errno| error.raw_os_error() == Some(*errno as i32))
 }
 
-fn change(mount: BorrowedFd<'_>, recursive: bool, change: Change) -> io::Result<()> {
+pub(crate) fn change(mount: BorrowedFd<'_>, recursive: bool, change: Change) -> io::Result<()> {
     let attributes = Attributes { set: change.set, clear: change.clear, ..Attributes::default() };
     mount::set_attributes(mount, recursive, attributes)
 }
@@ -301,73 +323,4 @@ pub(crate) fn complete(planned: &MountPlan, mounted: &OwnedFd) -> StepResult<()>
         true => mount::make_read_only(mounted).step_with(|| failed_at(planned)),
         false => Ok(()),
     }
-}
-
-fn open_root(mount: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
-    openat(mount, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-}
-
-fn new_file_system(fstype: &str, source: &str, planned: &MountPlan) -> StepResult<OwnedFd> {
-    let mount = match create_file_system(fstype, source, &planned.options.data, planned.first_attributes()) {
-        // Without a network or ipc namespace of its own, a user namespace may not mount these anew.
-        Err((_, error)) if is(&error, [Errno::EPERM]) && matches!(fstype, "sysfs" | "mqueue") => {
-            let host = if fstype == "sysfs" { "/sys" } else { "/dev/mqueue" };
-            let tree = mount::clone_tree(AT_FDCWD, Path::new(host), true).step_with(|| format!("bind {host}"))?;
-            // What the host has mounted below is no more writable than the whole.
-            let attributes = Change { set: planned.options.attributes.set, clear: 0 };
-            change(tree.as_fd(), true, attributes).step_with(|| format!("set the options of {host}"))?;
-            return Ok(tree);
-        }
-        result => result.map_err(|why| explain(planned, fstype, why))?,
-    };
-    if let Some(label) = &planned.label {
-        let labelled = open_root(mount.as_fd()).map_err(io::Error::from);
-        let labelled =
-            labelled.and_then(|root| ctr_sys::xattr::set(root.as_fd(), b"security.selinux", label.as_bytes()));
-        labelled.map_err(|error| explain(planned, fstype, (None, error)))?;
-    }
-    Ok(mount)
-}
-
-/// A file system that could not be made: the kernel's complaint, if it had one, and its error.
-pub(crate) type NotMade = (Option<String>, io::Error);
-
-/// Makes a file system, not yet attached.
-pub(crate) fn create_file_system(
-    fstype: &str,
-    source: &str,
-    data: &[String],
-    attributes: u64,
-) -> Result<OwnedFd, NotMade> {
-    let context = FsContext::open(fstype).map_err(|error| (None, error))?;
-    let configure = || {
-        context.set_string("source", source)?;
-        for option in data {
-            match option.split_once('=') {
-                Some((key, value)) => context.set_string(key, value)?,
-                None => context.set_flag(option)?,
-            }
-        }
-        context.mount(attributes)
-    };
-    configure().map_err(|error| (context.complaint(), error))
-}
-
-/// Says why a file system could not be made.
-pub(crate) fn explain(planned: &MountPlan, fstype: &str, (complaint, error): NotMade) -> InitFailure {
-    let labelled = planned.label.is_some() || planned.options.data.iter().any(|option| option.starts_with("context="));
-    let place = planned.destination.display();
-    if labelled && !has_selinux() {
-        let step =
-            format!("mount {fstype} to /{place}: linux.mountLabel needs SELinux, which this kernel does not use");
-        return InitFailure::finding(step);
-    }
-    let why = complaint.map(|text| format!(" ({text})")).unwrap_or_default();
-    let failed: StepResult<()> = Err(error).step_with(|| format!("mount {fstype} to /{place}{why}"));
-    failed.expect_err("it is an error")
-}
-
-fn has_selinux() -> bool {
-    let known = std::fs::read_to_string("/proc/filesystems");
-    known.is_ok_and(|known| known.lines().any(|line| line.ends_with("\tselinuxfs")))
 }

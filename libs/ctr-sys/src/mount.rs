@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use nix::NixPath;
+use nix::mount::MsFlags;
 
 pub use libc::{
     MOUNT_ATTR__ATIME, MOUNT_ATTR_IDMAP, MOUNT_ATTR_NOATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NODIRATIME,
@@ -104,6 +105,37 @@ pub fn move_mount(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<(
     };
     done(result)
 }
+
+/// Makes a file system and mounts it on a directory (mount(2)), with its own options separated by commas and
+/// `MOUNT_ATTR_*` attributes. The directory becomes the working directory.
+pub fn mount_on(
+    directory: BorrowedFd<'_>,
+    fstype: &str,
+    source: &str,
+    options: &str,
+    attributes: u64,
+) -> io::Result<()> {
+    let known = |rest: u64, (attribute, _): &(u64, MsFlags)| rest & !attribute;
+    if FLAGS.iter().fold(attributes, known) != 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let flags = FLAGS.iter().filter(|(attribute, _)| attributes & attribute == *attribute).map(|(_, flag)| *flag);
+    // By this name mount(2) can reach nothing else.
+    nix::unistd::fchdir(directory)?;
+    let options = Some(options).filter(|options| !options.is_empty());
+    Ok(nix::mount::mount(Some(source), ".", Some(fstype), flags.collect(), options)?)
+}
+
+// What the attributes are in mount(2), which has relatime where neither of two is given.
+const FLAGS: [(u64, MsFlags); 7] = [
+    (MOUNT_ATTR_RDONLY, MsFlags::MS_RDONLY),
+    (MOUNT_ATTR_NOSUID, MsFlags::MS_NOSUID),
+    (MOUNT_ATTR_NODEV, MsFlags::MS_NODEV),
+    (MOUNT_ATTR_NOEXEC, MsFlags::MS_NOEXEC),
+    (MOUNT_ATTR_NOATIME, MsFlags::MS_NOATIME),
+    (MOUNT_ATTR_STRICTATIME, MsFlags::MS_STRICTATIME),
+    (MOUNT_ATTR_NODIRATIME, MsFlags::MS_NODIRATIME),
+];
 
 /// Unmounts whatever is mounted on a directory, lazily, the last mounted first; a symlink is not followed.
 pub fn unmount_all(directory: &Path) {

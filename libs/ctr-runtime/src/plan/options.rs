@@ -55,6 +55,11 @@ pub struct IdmapOption {
 }
 
 impl MountOptions {
+    /// Whether some of them take effect only once the mount is made and attached.
+    pub(crate) fn is_settled_later(&self) -> bool {
+        !self.recursive.is_empty() || !self.propagation.is_empty()
+    }
+
     /// Sorts options into their kinds.
     pub fn parse<'a>(options: impl IntoIterator<Item = &'a String>) -> Self {
         let mut parsed = Self::default();
