@@ -20,8 +20,13 @@ use crate::report::{Channel, Message, Step, StepResult};
 pub(crate) struct Begun(Option<NetworkInMaking>);
 
 /// Begins to make the namespace that a config asks for. One that belongs to a user namespace has to be made in
-/// that; and what cannot be begun is left to clone3, whose failure is told as that of any other namespace.
+/// that; a process that changes its own time namespace must not share its memory meanwhile; and what cannot be begun
+/// is left to clone3, whose failure is told as that of any other namespace.
 pub(crate) fn begin(spec: &Spec) -> Begun {
+    let offsets = spec.linux().as_ref().and_then(|linux| linux.time_offsets().as_ref());
+    if offsets.is_some_and(|offsets| !offsets.is_empty()) {
+        return Begun(None);
+    }
     let mut network = false;
     for namespace in spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten()) {
         match namespace.typ() {
@@ -98,10 +103,13 @@ mod tests {
 
     #[test]
     fn only_a_namespace_of_this_user_namespace_is_begun() {
-        let begun = |namespaces: serde_json::Value| {
-            let spec = json!({"ociVersion": "1.3.0", "root": {"path": "x"}, "linux": {"namespaces": namespaces}});
+        let begun_of = |linux: serde_json::Value| {
+            let spec = json!({"ociVersion": "1.3.0", "root": {"path": "x"}, "linux": linux});
             begin(&serde_json::from_value(spec).unwrap()).0.is_some()
         };
+        let begun = |namespaces: serde_json::Value| begun_of(json!({"namespaces": namespaces}));
+        let offsets = json!({"boottime": {"secs": 1}});
+        assert!(!begun_of(json!({"namespaces": [{"type": "network"}, {"type": "time"}], "timeOffsets": offsets})));
         assert!(!begun(json!([{"type": "mount"}])));
         assert!(!begun(json!([{"type": "network", "path": "/proc/1/ns/net"}])));
         assert!(!begun(json!([{"type": "network"}, {"type": "user"}])));
