@@ -6,7 +6,7 @@ use oci_spec::runtime::{Capabilities, LinuxCapabilities};
 use serde::Serialize;
 
 use crate::plan::words;
-use crate::report::{Step, StepResult};
+use crate::process::report::{Step, StepResult};
 
 /// The kernel's capabilities in the order of their numbers, without `CAP_`.
 pub const NAMES: [&str; 41] = [

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A container that exists, and what can be done to it.
 
+pub(crate) mod exec;
+pub(crate) mod hot_mount;
+pub(crate) mod leftover;
+mod update;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,13 +20,14 @@ use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 use serde_json::Value;
 
+use crate::caller::notify::Notify;
 use crate::cgroup::{Cgroup, CgroupError};
 use crate::create::{self, CreateOptions, Opening};
 use crate::intel_rdt::{RdtGroup, RdtStats};
-use crate::notify::Notify;
 use crate::plan::{Caller, Plan};
+use crate::process::gate;
 use crate::state::{self, ContainerDir, State};
-use crate::{RuntimeError, Service, criu, gate, hooks, spec};
+use crate::{RuntimeError, Service, criu, hooks, spec};
 
 /// The names of those who run containers, each looked up once.
 #[derive(Debug, Default)]

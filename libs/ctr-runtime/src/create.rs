@@ -4,40 +4,43 @@
 //! Everything that can fail without the container's process happens before there is one. What was made
 //! is undone, in the reverse order, unless the whole succeeds.
 
-use std::fs::{self, File};
+pub(crate) mod claim;
+mod namespaces;
+pub(crate) mod serve;
+pub(crate) mod undo;
+
+use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use ctr_record::{Mount, Timestamp};
+use ctr_record::Mount;
 use ctr_sys::affinity::Aside;
 use ctr_sys::process::Child;
 use nix::sched::sched_getcpu;
-use nix::sys::stat::{fstat, stat};
 
+use self::undo::Undo;
+use crate::caller::notify::Notify;
+use crate::caller::pidfd_socket::{PidfdSocket, Role};
+use crate::caller::{pid_file, tty};
 use crate::cgroup::{Cgroup, Holder, JoinFds, Manager};
-use crate::cgroup_mount::CgroupMount;
 use crate::container::Container;
-use crate::gate::Gate;
 use crate::hooks::Outputs;
-use crate::init::Init;
-use crate::intel_rdt::RdtGroup;
-use crate::keyring::SessionKeyring;
-use crate::launch::Launch;
 use crate::network::{self, Begun};
-use crate::notify::Notify;
-use crate::pidfd_socket::{PidfdSocket, Role};
-use crate::plan::{Caller, CpuAffinity, Plan, ProcessPlan, Sysctl};
-use crate::report::{Channel, Message};
+use crate::plan::{Caller, CpuAffinity, Plan, ProcessPlan};
+use crate::process::gate::Gate;
+use crate::process::init::Init;
+use crate::process::keyring::SessionKeyring;
+use crate::process::launch::Launch;
+use crate::process::report::{Channel, Message};
+use crate::process::{spawn, user_namespace};
 use crate::rootfs::Prepared;
+use crate::rootfs::cgroup_mount::CgroupMount;
+use crate::rootfs::{mount_source, overlay};
 use crate::spec::{self, Config};
-use crate::state::{ContainerDir, State};
+use crate::state::ContainerDir;
 use crate::timing::Stage;
-use crate::undo::Undo;
-use crate::{
-    RuntimeError, Service, mount_source, overlay, pid_file, progress, rootfs, serve, spawn, timing, tty,
-    user_namespace, warn,
-};
+use crate::{RuntimeError, Service, progress, rootfs, timing, warn};
 
 /// How a container is made, beyond what its config says.
 #[derive(Clone, Debug, Default)]
@@ -163,9 +166,9 @@ fn make_in(
     undo: &mut Undo<'_>,
 ) -> Result<Option<OwnedFd>, RuntimeError> {
     let Making { dir, plan, config, layers, options, opening } = *making;
-    let mut state = new_state(plan, config, options.cgroup_manager);
+    let mut state = claim::new_state(plan, config, options.cgroup_manager);
     state.no_new_keyring = options.no_new_keyring;
-    let holder = claim_resources(dir, plan, &mut state, undo)?;
+    let holder = claim::resources(dir, plan, &mut state, undo)?;
     let cgroup = &state.cgroup.clone();
     // Where hooks of others run before the container has its rights, these are in force by then. So are they
     // where its process would at some moment be denied what it needs.
@@ -174,7 +177,7 @@ fn make_in(
         cgroup.enforce_devices(&plan.cgroup)?;
     }
     timing::mark(Stage::Cgroup);
-    let join = open_namespaces(plan)?;
+    let join = namespaces::open(plan)?;
     let joined_user = join.iter().find(|(kind, _)| *kind == libc::CLONE_NEWUSER && ctr_sys::process::is_root());
     let root = joined_user.map(|(_, fd)| rootfs::make_root_for(plan, layers, Some(fd.as_fd()))).transpose()?;
     // They are looked up in a mount namespace that is joined, as with runc.
@@ -252,106 +255,6 @@ fn make_in(
     timing::mark(Stage::Container);
     progress::tell(|| "init: closing the pipe to signal completion: the container is set up".to_owned());
     Ok(terminal)
-}
-
-/// Records what is going to be, and makes the container's cgroup with its limits, and what else belongs to the
-/// machine. A holder is to be kept until a process is in the cgroup.
-pub(crate) fn claim_resources(
-    dir: &ContainerDir,
-    plan: &Plan,
-    state: &mut State,
-    undo: &mut Undo<'_>,
-) -> Result<Option<Holder>, RuntimeError> {
-    let hierarchies = plan.cgroup.hierarchies()?;
-    state.cgroup = Cgroup::planned(&hierarchies, &plan.cgroup)?;
-    state.intel_rdt = plan.intel_rdt.as_ref().map(|rdt| RdtGroup::plan(rdt, &plan.id)).transpose()?;
-    dir.save(state)?;
-    timing::mark(Stage::Claim);
-    if let (Some(rdt), Some(planned)) = (&plan.intel_rdt, state.intel_rdt.take()) {
-        let group = undo.intel_rdt.insert(planned);
-        group.establish(rdt)?;
-        state.intel_rdt = Some(group.clone());
-        dir.save(state)?;
-    }
-    let (cgroup, mut holder) = Cgroup::establish(&hierarchies, &plan.cgroup)?;
-    let cgroup = undo.cgroup.insert(cgroup);
-    state.cgroup_is_made = true;
-    match state.cgroup == *cgroup {
-        true => dir.record_cgroup()?,
-        false => {
-            state.cgroup = cgroup.clone();
-            dir.save(state)?;
-        }
-    }
-    cgroup.limit(&plan.cgroup)?;
-    holder.as_mut().map_or(Ok(()), |holder| holder.make_room(cgroup))?;
-    Ok(holder)
-}
-
-/// What is recorded of a container of which there is nothing yet.
-pub(crate) fn new_state(plan: &Plan, config: &Config, cgroup_manager: Manager) -> State {
-    State {
-        oci_version: config.spec.version().clone(),
-        id: plan.id.clone(),
-        pid: 0,
-        pid_start_time: 0,
-        pid_inode: None,
-        bundle: plan.bundle.clone(),
-        rootfs: plan.rootfs.path.clone(),
-        created: Timestamp::now(),
-        owner: nix::unistd::geteuid().as_raw(),
-        annotations: config.spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
-        cgroup: Cgroup::none(),
-        cgroup_is_made: false,
-        complete: false,
-        cgroup_manager,
-        no_new_keyring: false,
-        restored: false,
-        intel_rdt: None,
-        shares_pids: !plan.namespaces.is_private(libc::CLONE_NEWPID),
-        hooks: plan.hooks.clone(),
-    }
-}
-
-fn open_namespaces(plan: &Plan) -> Result<Vec<(i32, OwnedFd)>, RuntimeError> {
-    let open = |(kind, path): &(i32, PathBuf)| {
-        let file = File::open(path).map_err(RuntimeError::io("open the namespace", path))?;
-        Ok((*kind, OwnedFd::from(file)))
-    };
-    let opened: Vec<_> = plan.namespaces.join.iter().map(open).collect::<Result<_, RuntimeError>>()?;
-    check_network(plan, &opened)?;
-    check_mount(plan, &opened)?;
-    Ok(opened)
-}
-
-// The container's root would become that of the host.
-fn check_mount(plan: &Plan, joined: &[(i32, OwnedFd)]) -> Result<(), RuntimeError> {
-    let Some((_, joined)) = joined.iter().find(|(kind, _)| *kind == libc::CLONE_NEWNS) else { return Ok(()) };
-    match is_own("/proc/self/ns/mnt", joined).map_err(RuntimeError::errno("read the mount namespace"))? {
-        true => Err(RuntimeError::config("linux.namespaces", "the mount namespace to join is the runtime's own")),
-        // What is mounted on /proc there is somebody else's choice (CVE-2025-52881).
-        false if !plan.sysctl.is_empty() => {
-            Err(RuntimeError::config("linux.sysctl", "it cannot be set from a mount namespace that is joined"))
-        }
-        false => Ok(()),
-    }
-}
-
-fn is_own(own: &str, joined: &OwnedFd) -> nix::Result<bool> {
-    let (own, joined) = (stat(own)?, fstat(joined)?);
-    Ok((own.st_dev, own.st_ino) == (joined.st_dev, joined.st_ino))
-}
-
-// A path may lead to the network namespace of this process, whose parameters are not the container's to set.
-fn check_network(plan: &Plan, joined: &[(i32, OwnedFd)]) -> Result<(), RuntimeError> {
-    let Some((_, joined)) = joined.iter().find(|(kind, _)| *kind == libc::CLONE_NEWNET) else { return Ok(()) };
-    if !plan.sysctl.iter().any(Sysctl::is_of_network) {
-        return Ok(());
-    }
-    match is_own("/proc/self/ns/net", joined).map_err(RuntimeError::errno("read the network namespace"))? {
-        true => Err(RuntimeError::config("linux.sysctl", "net.* is not allowed in host network namespace")),
-        false => Ok(()),
-    }
 }
 
 fn spawn_init(plan: &Plan, cgroup: &Cgroup, join_fds: &JoinFds, init: Init<'_>) -> Result<Child, RuntimeError> {

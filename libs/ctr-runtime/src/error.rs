@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use ctr_record::{Classify, ErrorKind};
 
 use crate::cgroup::CgroupError;
-use crate::report::InitFailure;
+use crate::process::report::InitFailure;
 use crate::seccomp::SeccompError;
 
 /// Tells whoever runs it what is no failure.

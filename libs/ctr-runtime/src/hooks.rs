@@ -16,7 +16,7 @@ use oci_spec::runtime::Hook;
 use serde_json::Value;
 
 use crate::plan::Hooks;
-use crate::report::{InitFailure, StepResult};
+use crate::process::report::{InitFailure, StepResult};
 use crate::state::State;
 use crate::{RuntimeError, warn};
 

@@ -5,15 +5,18 @@
 //! this process while that plans the container, makes its cgroup and clones its process, which can do without
 //! until it mounts what belongs to a network.
 
+pub(crate) mod net_device;
+mod netlink;
+
 use std::os::fd::{AsFd, OwnedFd};
 
 use ctr_sys::network::NetworkInMaking;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use crate::RuntimeError;
-use crate::init::abandoned;
 use crate::plan::{Plan, words};
-use crate::report::{Channel, Message, Step, StepResult};
+use crate::process::init::abandoned;
+use crate::process::report::{Channel, Message, Step, StepResult};
 
 /// A namespace that is made beside this process, if there is to be one.
 #[derive(Debug)]

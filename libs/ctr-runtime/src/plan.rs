@@ -16,6 +16,7 @@ mod namespaces;
 mod net_device;
 mod options;
 mod process;
+pub(crate) mod range;
 mod sysctl;
 pub(crate) mod words;
 
@@ -26,8 +27,8 @@ use oci_spec::runtime::{Hook, Linux, LinuxPersonality, LinuxPersonalityDomain, S
 use serde::{Deserialize, Serialize};
 
 use crate::RuntimeError;
+pub use crate::caller::listener::Receiver;
 use crate::cgroup::{CgroupPlan, Manager, PlanOptions};
-pub use crate::listener::Receiver;
 use crate::seccomp::Filter;
 
 pub use affinity::CpuAffinity;

@@ -10,10 +10,11 @@ use std::path::Path;
 use oci_spec::runtime::{LinuxSeccomp, Spec};
 use serde_json::{Value, json};
 
+use crate::RuntimeError;
 use crate::cgroup::CgroupPreview;
 use crate::create::{self, CreateOptions};
 use crate::plan::Plan;
-use crate::{RuntimeError, device};
+use crate::rootfs::device;
 
 /// Plans a container and returns the plan. It fails where `create` would refuse the config.
 pub fn preview(id: &str, options: &CreateOptions) -> Result<Value, RuntimeError> {

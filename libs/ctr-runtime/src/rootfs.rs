@@ -5,6 +5,17 @@
 //! It runs in the container's process before it becomes the container. What is mounted in the root is
 //! `mounting`'s, and what is hidden of it `finalise`'s.
 
+pub(crate) mod beneath;
+pub(crate) mod cgroup_mount;
+mod copy_up;
+pub(crate) mod device;
+mod file_system;
+pub(crate) mod finalise;
+pub(crate) mod idmap;
+pub(crate) mod mount_source;
+pub(crate) mod mounting;
+pub(crate) mod overlay;
+
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,13 +29,12 @@ use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sys::stat::Mode;
 use nix::unistd::{fchdir, pivot_root, symlinkat};
 
+use self::cgroup_mount::CgroupMount;
+use self::mount_source::Source;
 use crate::RuntimeError;
 use crate::cgroup::unescape;
-use crate::cgroup_mount::CgroupMount;
-use crate::mount_source::Source;
-use crate::overlay;
 use crate::plan::Plan;
-use crate::report::{Step, StepResult};
+use crate::process::report::{Step, StepResult};
 
 /// What the parent has prepared for the mounts, since the container's process may not be able to.
 #[derive(Debug, Default)]

@@ -13,11 +13,11 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::RuntimeError;
+use crate::caller::notify::Notify;
+use crate::caller::tty::{Proxy, Side};
 use crate::container::Container;
 use crate::create::{self, CreateOptions, Made, Opening};
-use crate::notify::Notify;
 use crate::timing::{self, Stage};
-use crate::tty::{Proxy, Side};
 
 /// How a container is run.
 #[derive(Clone, Debug, Default)]

@@ -5,6 +5,7 @@
 //! it sees it. What is unknown is ignored, what is invalid is refused (runtime-spec, "Extensibility").
 
 mod place;
+pub(crate) mod resources;
 mod usual;
 
 use std::fs::File;
@@ -15,7 +16,7 @@ use oci_spec::runtime::{Mount, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::{RuntimeError, capability, resources};
+use crate::{RuntimeError, capability};
 
 /// The version of the runtime-spec that this runtime follows.
 pub const VERSION: &str = "1.3.0";

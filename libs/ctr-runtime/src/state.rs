@@ -18,6 +18,7 @@
 //! nobody holds the lock was left by a runtime that was killed (`leftover`).
 
 mod dir;
+mod record;
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};

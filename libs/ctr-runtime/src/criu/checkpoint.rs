@@ -13,8 +13,9 @@ use super::request::{self, DUMP_LOG};
 use super::service::{Program, Setting};
 use super::workshop::{Work, Yard};
 use super::{images, observe};
+use crate::caller::notify;
 use crate::container::Container;
-use crate::{RuntimeError, Service, notify, warn};
+use crate::{RuntimeError, Service, warn};
 
 const ACTION: &str = "checkpoint the container";
 

@@ -12,8 +12,8 @@ use nix::sys::stat::Mode;
 
 use super::observe::path_of;
 use crate::RuntimeError;
-use crate::beneath::{Root, is_dir};
 use crate::plan::{MountKind, MountPlan, Plan};
+use crate::rootfs::beneath::{Root, is_dir};
 
 /// Makes what is missing of the places that the plan's mounts are on, and says where those of outside, `external`,
 /// really are.

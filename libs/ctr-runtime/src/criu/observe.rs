@@ -11,11 +11,11 @@ use nix::fcntl::OFlag;
 use super::descriptors::Descriptors;
 use super::request::{self, Running};
 use crate::RuntimeError;
-use crate::beneath::{Root, is_dir};
-use crate::cgroup_mount::CgroupMount;
 use crate::container::Container;
 use crate::plan::Plan;
 use crate::rootfs;
+use crate::rootfs::beneath::{Root, is_dir};
+use crate::rootfs::cgroup_mount::CgroupMount;
 
 /// Looks at a container that runs, and at the caller's terminal in it if `terminals` says so.
 pub(super) fn observe(

@@ -202,7 +202,7 @@ pub(super) fn external_mounts(plan: &Plan, cgroups: &[(PathBuf, PathBuf)]) -> Ve
     }
     // A user namespace may make no device nodes: the host's are bound.
     if plan.namespaces.is_private(libc::CLONE_NEWUSER) {
-        let nodes = crate::device::DEFAULT_NODES.iter().map(|(name, ..)| Path::new("dev").join(name));
+        let nodes = crate::rootfs::device::DEFAULT_NODES.iter().map(|(name, ..)| Path::new("dev").join(name));
         let all_nodes = nodes.chain(plan.devices.iter().map(|device| device.path.clone()));
         all.extend(all_nodes.map(|path| (path.clone(), Path::new("/").join(path))));
     }

@@ -18,17 +18,20 @@ use super::request::{self, Prepared, RESTORE_LOG};
 use super::service::{Program, Setting};
 use super::workshop::{Work, Yard};
 use super::{images, mountpoints, observe};
+use crate::caller::{notify, pid_file};
 use crate::cgroup::Holder;
-use crate::cgroup_mount::CgroupMount;
 use crate::container::Container;
+use crate::create::claim;
+use crate::create::undo::Undo;
 use crate::create::{self, CreateOptions, Made, Opening, Planned};
 use crate::plan::{Plan, UserPlan};
 use crate::rootfs;
+use crate::rootfs::cgroup_mount::CgroupMount;
+use crate::rootfs::idmap;
 use crate::run::Attendance;
 use crate::spec::Config;
 use crate::state::{ContainerDir, State};
-use crate::undo::Undo;
-use crate::{RuntimeError, Service, hooks, idmap, notify, pid_file, warn};
+use crate::{RuntimeError, Service, hooks, warn};
 
 const ACTION: &str = "restore the container";
 
@@ -125,9 +128,9 @@ struct From<'a> {
 impl From<'_> {
     fn restore(&self, work: &Work, undo: &mut Undo<'_>) -> Result<Option<OwnedFd>, RuntimeError> {
         let Self { dir, plan, options, .. } = *self;
-        let mut state = create::new_state(plan, self.config, options.cgroup_manager);
+        let mut state = claim::new_state(plan, self.config, options.cgroup_manager);
         state.restored = true;
-        let holder = create::claim_resources(dir, plan, &mut state, undo)?;
+        let holder = claim::resources(dir, plan, &mut state, undo)?;
         state.cgroup.enforce_devices(&plan.cgroup)?;
         let copy = dir.config();
         fs::write(&copy, &self.config.bytes).map_err(RuntimeError::io("write", &copy))?;

@@ -20,7 +20,7 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socket
 use super::message::{Notification, Request, Response, Version};
 use crate::RuntimeError;
 use crate::cgroup::JoinFds;
-use crate::report::{Channel, Message, Step, StepResult};
+use crate::process::report::{Channel, Message, Step, StepResult};
 
 /// The oldest criu whose service tells its version.
 const OLDEST: Version = Version(3, 0);

@@ -6,7 +6,8 @@ use oci_spec::runtime::Process;
 use serde::Serialize;
 
 use super::words;
-use crate::{RuntimeError, range};
+use crate::RuntimeError;
+use crate::plan::range;
 
 /// The CPUs of an executed process, at its birth and from its cgroup on. Without either, it gets all that its
 /// cpuset has, wherever the runtime itself is kept.

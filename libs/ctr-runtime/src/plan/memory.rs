@@ -5,7 +5,8 @@ use oci_spec::runtime::{LinuxMemoryPolicy, MemoryPolicyFlagType as Flag, MemoryP
 use serde::Serialize;
 
 use super::words;
-use crate::{RuntimeError, range};
+use crate::RuntimeError;
+use crate::plan::range;
 
 /// The arguments of set_mempolicy(2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

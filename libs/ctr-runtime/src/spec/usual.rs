@@ -11,7 +11,8 @@ use oci_spec::runtime::Spec;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::{capability, resources};
+use crate::capability;
+use crate::spec::resources;
 
 /// Decodes a usual config; `None` leaves it to who puts things right, or says what is wrong.
 pub(super) fn decode(text: &str) -> Option<Spec> {

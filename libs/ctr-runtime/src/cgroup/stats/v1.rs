@@ -3,7 +3,7 @@
 
 use super::{ControlFiles, HugepageStats, IoEntry, IoStats, MemoryUse, Reader, Stats, hugepage_sizes, number};
 use crate::cgroup::CgroupError;
-use crate::range;
+use crate::plan::range;
 
 /// What is read for each controller.
 pub(super) const READERS: [(&str, Reader); 7] = [

@@ -13,7 +13,7 @@ use crate::cgroup::convert::{cpu_weight, io_weight, most_pids, swap_max};
 use crate::cgroup::limits::set;
 use crate::cgroup::{CgroupError, Limits, Version};
 use crate::dbus::Value;
-use crate::range;
+use crate::plan::range;
 use crate::warn;
 
 /// The first versions of systemd that have a property, or a value of it.

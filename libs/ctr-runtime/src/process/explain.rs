@@ -16,8 +16,8 @@ use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{AccessFlags, faccessat};
 
-use crate::launch::variable;
-use crate::report::{InitFailure, describe};
+use crate::process::launch::variable;
+use crate::process::report::{InitFailure, describe};
 
 /// Not found, as shells have it.
 const NOT_FOUND: u8 = 127;

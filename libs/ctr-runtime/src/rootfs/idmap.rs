@@ -18,8 +18,8 @@ use nix::sys::wait::waitpid;
 
 use crate::RuntimeError;
 use crate::plan::{IdmapPlan, Mapping, MountKind, MountPlan, UserPlan};
-use crate::report::InitFailure;
-use crate::user_namespace;
+use crate::process::report::InitFailure;
+use crate::process::user_namespace;
 
 /// The user namespaces that mounts were mapped by, one for each distinct mapping.
 #[derive(Debug, Default)]

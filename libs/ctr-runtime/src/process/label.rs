@@ -17,7 +17,7 @@ use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, SELINUX_MAGIC, fstatfs, statfs}
 
 use crate::RuntimeError;
 use crate::plan::ProcessPlan;
-use crate::report::{InitFailure, Step, StepResult};
+use crate::process::report::{InitFailure, Step, StepResult};
 
 /// The labels of a process, and where to write them.
 #[derive(Debug)]

@@ -14,13 +14,13 @@ use nix::fcntl::{OFlag, openat, readlinkat};
 use nix::sys::stat::{Mode, fchmod, fstat};
 use nix::unistd::symlinkat;
 
-use crate::beneath::{Leaf, Root, is_dir};
-use crate::cgroup_mount::{self, CgroupMount};
-use crate::copy_up;
-use crate::file_system::{create_file_system, explain, mount_at_once, new_file_system, open_root};
-use crate::mount_source::{self, Source};
 use crate::plan::{Change, MountKind, MountOptions, MountPlan};
-use crate::report::{Channel, InitFailure, Step, StepResult};
+use crate::process::report::{Channel, InitFailure, Step, StepResult};
+use crate::rootfs::beneath::{Leaf, Root, is_dir};
+use crate::rootfs::cgroup_mount::{self, CgroupMount};
+use crate::rootfs::copy_up;
+use crate::rootfs::file_system::{create_file_system, explain, mount_at_once, new_file_system, open_root};
+use crate::rootfs::mount_source::{self, Source};
 
 /// Makes mounts in a container.
 #[derive(Clone, Copy, Debug)]

@@ -14,9 +14,10 @@ use std::path::Path;
 use ctr_record::TaskStatus;
 use nix::unistd::Pid;
 
+use crate::RuntimeError;
 use crate::container::Container;
+use crate::process::fate;
 use crate::state::{self, ContainerDir, State};
-use crate::{RuntimeError, fate};
 
 /// Something that a killed runtime has left. Nobody else changes the container as long as this is kept.
 #[derive(Debug)]

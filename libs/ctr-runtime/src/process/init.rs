@@ -9,20 +9,20 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use ctr_sys::process as sys;
 use nix::sys::stat::{Mode, umask};
 
-use crate::beneath::Root;
-use crate::device;
-use crate::finalise;
-use crate::gate::Gate;
+use crate::caller::tty;
 use crate::hooks::{self, Outputs, Setting};
-use crate::launch::Launch;
-use crate::mount_source::Source;
-use crate::mounting::{Mounter, complete, settle};
 use crate::network::Network;
 use crate::plan::{Plan, words};
-use crate::report::{Channel, InitFailure, Message, Step, StepResult};
+use crate::process::gate::Gate;
+use crate::process::launch::Launch;
+use crate::process::report::{Channel, InitFailure, Message, Step, StepResult};
+use crate::rootfs::beneath::Root;
+use crate::rootfs::device;
+use crate::rootfs::finalise;
+use crate::rootfs::mount_source::Source;
+use crate::rootfs::mounting::{Mounter, complete, settle};
 use crate::rootfs::{self, Prepared};
 use crate::timing::{self, Stage};
-use crate::tty;
 
 /// What the process needs besides the plan.
 #[derive(Debug)]

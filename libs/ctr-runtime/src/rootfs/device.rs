@@ -14,9 +14,9 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
 use nix::sys::stat::{Mode, SFlag, fstatat, makedev, mknodat};
 use nix::unistd::{Gid, Uid, fchown, fchownat};
 
-use crate::beneath::Root;
 use crate::plan::{DevicePlan, NodeKind, Plan};
-use crate::report::{InitFailure, Step, StepResult};
+use crate::process::report::{InitFailure, Step, StepResult};
+use crate::rootfs::beneath::Root;
 use crate::rootfs::replace_symlink;
 
 /// The nodes that every container has (runtime-spec, "Default Devices").

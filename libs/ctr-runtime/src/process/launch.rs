@@ -17,12 +17,12 @@ use nix::sys::personality::{self, Persona};
 use nix::sys::stat::{Mode, SFlag, fstat, umask};
 use nix::unistd::{Gid, Uid, fchown, setgroups, setresgid, setresuid};
 
-use crate::explain;
 use crate::intel_rdt::RdtGroup;
-use crate::keyring::SessionKeyring;
-use crate::label::Labels;
 use crate::plan::{MemoryPolicy, Plan, ProcessPlan};
-use crate::report::{Channel, InitFailure, Message, Step, StepResult};
+use crate::process::explain;
+use crate::process::keyring::SessionKeyring;
+use crate::process::label::Labels;
+use crate::process::report::{Channel, InitFailure, Message, Step, StepResult};
 use crate::seccomp::Filter;
 use crate::{RuntimeError, warn};
 

@@ -6,7 +6,7 @@ use std::ffi::CString;
 use ctr_sys::keyring::{Keyring, Searchable};
 
 use crate::plan::Plan;
-use crate::report::{Step, StepResult};
+use crate::process::report::{Step, StepResult};
 
 /// The session keyring that a container's processes share.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::RuntimeError;
 use crate::plan::{IdMap, NamespacePlan, UserPlan};
-use crate::report::{Step, StepResult};
+use crate::process::report::{Step, StepResult};
 
 /// Writes the mappings of a process' new user namespace.
 ///

@@ -12,12 +12,14 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::create::Opening;
-use crate::idmap::UserNamespaces;
+use crate::network::net_device;
 use crate::plan::{Plan, Rlimit};
-use crate::report::{Channel, InitFailure, Message, Step};
+use crate::process::report::{Channel, InitFailure, Message, Step};
+use crate::process::{fate, launch, user_namespace};
+use crate::rootfs::idmap::UserNamespaces;
 use crate::seccomp::SeccompError;
 use crate::state::State;
-use crate::{RuntimeError, fate, hooks, launch, net_device, rootfs, user_namespace};
+use crate::{RuntimeError, hooks, rootfs};
 
 /// Answers the container's process until it waits at its gate or, opened at once, runs its program. Returns
 /// the master of its terminal, if it hands one over.

@@ -19,17 +19,19 @@ use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::waitpid;
 use oci_spec::runtime::Mount;
 
-use crate::beneath::Root;
 use crate::cgroup::JoinFds;
-use crate::cgroup_mount::CgroupMount;
 use crate::container::Container;
 use crate::error::MAKE_PROCESS;
-use crate::init::become_root_of_user_namespace;
-use crate::mount_source::Source;
-use crate::mounting::{Mounter, complete, settle};
 use crate::plan::{MountContext, MountKind, MountPlan, Plan};
-use crate::report::{Channel, InitFailure, Message, Step, StepResult};
-use crate::{RuntimeError, fate, mount_source, rootfs, spawn, spec};
+use crate::process::init::become_root_of_user_namespace;
+use crate::process::report::{Channel, InitFailure, Message, Step, StepResult};
+use crate::process::{fate, spawn};
+use crate::rootfs::beneath::Root;
+use crate::rootfs::cgroup_mount::CgroupMount;
+use crate::rootfs::mount_source;
+use crate::rootfs::mount_source::Source;
+use crate::rootfs::mounting::{Mounter, complete, settle};
+use crate::{RuntimeError, rootfs, spec};
 
 /// Makes the mounts of a file in a running container, all or none. The file has what `mounts` of a
 /// config.json has.

@@ -11,7 +11,8 @@ use crate::cgroup::{Cgroup, Limits};
 use crate::container::Container;
 use crate::intel_rdt::RdtGroup;
 use crate::plan::RdtPlan;
-use crate::{RuntimeError, resources, spec};
+use crate::spec::resources;
+use crate::{RuntimeError, spec};
 
 impl Container {
     /// Changes the container's limits; `update` is like `linux.resources` of config.json, and what it does not

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
 use crate::RuntimeError;
-use crate::netlink::{Netlink, Request, attributes, u32_at};
+use crate::network::netlink::{Netlink, Request, attributes, u32_at};
 use crate::plan::NetDevice;
 
 /// The sizes of `ifinfomsg` and `ifaddrmsg`.

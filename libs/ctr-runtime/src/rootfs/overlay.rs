@@ -17,7 +17,7 @@ use nix::mount::MsFlags;
 
 use crate::RuntimeError;
 use crate::plan::MountOptions;
-use crate::report::{Channel, InitFailure, Message, Step, StepResult};
+use crate::process::report::{Channel, InitFailure, Message, Step, StepResult};
 use crate::rootfs::open_directory;
 
 #[derive(serde::Deserialize)]

@@ -13,20 +13,24 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
-use crate::beneath::Root;
+use crate::caller::pid_file;
+use crate::caller::pidfd_socket::{PidfdSocket, Role};
+use crate::caller::tty::{self, Proxy};
 use crate::cgroup::CgroupBelow;
 use crate::container::Container;
 use crate::create::check_preserved;
-use crate::fate::check_executed;
-use crate::keyring::SessionKeyring;
-use crate::launch::Launch;
-use crate::pidfd_socket::{PidfdSocket, Role};
+use crate::create::serve;
 use crate::plan::{Plan, ProcessPlan, Rlimit};
-use crate::report::{Channel, Message, Step, StepResult};
+use crate::process::fate::check_executed;
+use crate::process::keyring::SessionKeyring;
+use crate::process::launch::Launch;
+use crate::process::report::{Channel, Message, Step, StepResult};
+use crate::process::spawn;
+use crate::rootfs::beneath::Root;
+use crate::rootfs::device;
 use crate::run::{Signals, supervise};
 use crate::timing::{self, Stage};
-use crate::tty::{self, Proxy};
-use crate::{RuntimeError, device, pid_file, progress, rootfs, serve, spawn};
+use crate::{RuntimeError, progress, rootfs};
 
 /// How a process is executed in a container.
 #[derive(Debug)]
@@ -229,7 +233,7 @@ impl ExecProcess {
             sys::join_namespaces(target, kinds).step("join the container's namespaces")?;
         }
         if in_user_namespace {
-            crate::init::become_root_of_user_namespace()?;
+            crate::process::init::become_root_of_user_namespace()?;
             sys::forbid_inspection().step("forbid inspection")?;
         }
         if let Some(root) = self.root.take() {

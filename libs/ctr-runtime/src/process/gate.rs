@@ -16,7 +16,7 @@ use std::path::Path;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::Mode;
 
-use crate::report::{Channel, InitFailure, Message, Step, StepResult};
+use crate::process::report::{Channel, InitFailure, Message, Step, StepResult};
 
 /// What opens the gate, and tells of failures from there on.
 pub(crate) const START: &str = "exec.fifo";

@@ -10,9 +10,9 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
 
-use crate::mounting::{change, is};
 use crate::plan::{Change, MountPlan};
-use crate::report::{InitFailure, Step, StepResult};
+use crate::process::report::{InitFailure, Step, StepResult};
+use crate::rootfs::mounting::{change, is};
 
 /// Opens the root of a mount that is not attached.
 pub(crate) fn open_root(mount: BorrowedFd<'_>) -> nix::Result<OwnedFd> {

@@ -10,9 +10,9 @@ use ctr_sys::mount;
 use nix::fcntl::AT_FDCWD;
 use nix::mount::MsFlags;
 
-use crate::file_system::{create_file_system, explain};
-use crate::idmap::UserNamespaces;
 use crate::plan::{MountKind, MountPlan, Plan};
+use crate::rootfs::file_system::{create_file_system, explain};
+use crate::rootfs::idmap::UserNamespaces;
 use crate::{RuntimeError, rootfs};
 
 /// What a mount is made of.

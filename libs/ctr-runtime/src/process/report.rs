@@ -11,7 +11,7 @@ use ctr_record::ErrorKind;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
-use crate::listener::Listener;
+use crate::caller::listener::Listener;
 
 /// The longest message; operands are paths.
 const MAX_MESSAGE: usize = 8192;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use oci_spec::runtime::{Mount, MountBuilder, Spec};
 
-use crate::notify;
+use crate::caller::notify;
 
 /// What this process was given by its environment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

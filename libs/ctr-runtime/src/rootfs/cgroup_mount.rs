@@ -9,12 +9,12 @@ use ctr_sys::mount::{self, Attributes, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUN
 use nix::fcntl::AT_FDCWD;
 use nix::unistd::symlinkat;
 
-use crate::beneath::Root;
 use crate::cgroup::Cgroup;
-use crate::file_system::{create_file_system, explain};
-use crate::mounting::Mounter;
 use crate::plan::MountPlan;
-use crate::report::{Step, StepResult};
+use crate::process::report::{Step, StepResult};
+use crate::rootfs::beneath::Root;
+use crate::rootfs::file_system::{create_file_system, explain};
+use crate::rootfs::mounting::Mounter;
 
 /// One of the container's cgroups, and what it is called below a mount of type cgroup.
 #[derive(Debug)]

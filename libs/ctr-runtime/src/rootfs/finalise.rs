@@ -9,10 +9,10 @@ use ctr_sys::mount::{self, Attributes, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUN
 use nix::fcntl::OFlag;
 use nix::sys::stat::{SFlag, fstat, makedev};
 
-use crate::beneath::{Root, is_dir};
-use crate::file_system::create_file_system;
 use crate::plan::Plan;
-use crate::report::{InitFailure, Step, StepResult};
+use crate::process::report::{InitFailure, Step, StepResult};
+use crate::rootfs::beneath::{Root, is_dir};
+use crate::rootfs::file_system::create_file_system;
 
 /// Gives the root its propagation and takes away what the container may not write or see.
 pub(crate) fn finalise(plan: &Plan, root: Root<'_>) -> StepResult<()> {
