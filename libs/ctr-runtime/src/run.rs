@@ -125,15 +125,16 @@ pub(crate) fn supervise(
             // The one to watch is this process, which ends as the container does.
             let _ = notify.pass_on(&ready, std::process::id() as i32);
         }
-        if ready[0] {
-            pass_signals_on(signals, child, proxy.as_ref())?;
-        }
         if ready[1] {
             // What the program wrote last is still in the terminal.
             if let Some(proxy) = proxy {
                 proxy.finish();
             }
             return reap(child.pid);
+        }
+        // Later, because to the dead nothing can be passed on.
+        if ready[0] {
+            pass_signals_on(signals, child, proxy.as_ref())?;
         }
     }
 }
