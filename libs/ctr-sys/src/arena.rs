@@ -14,6 +14,8 @@ use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 const SIZE: usize = 768 << 10;
+// Who reads the kernel's structures from a vector of bytes, as nix does control messages, counts on what malloc gives.
+const ALIGN: usize = 8;
 /// What is larger is the C library's.
 const LARGE: usize = 64 << 10;
 
@@ -67,7 +69,7 @@ unsafe impl GlobalAlloc for Arena {
         if layout.size() <= LARGE && layout.align() <= 4096 {
             loop {
                 let used = self.used.load(Ordering::Relaxed);
-                let place = used.next_multiple_of(layout.align());
+                let place = used.next_multiple_of(layout.align().max(ALIGN));
                 if place + layout.size() > SIZE {
                     break;
                 }
@@ -136,6 +138,16 @@ mod tests {
             assert!(moved != first && moved.read() == 9 && aligned.read() == 7);
             arena.dealloc(moved, layout(50, 1));
             assert_eq!(arena.alloc(layout(1, 1)), moved);
+        }
+    }
+
+    #[test]
+    fn bytes_are_aligned_as_mallocs_are() {
+        static ARENA: Arena = Arena::new();
+        for _ in 0..3 {
+            // SAFETY: the layout is not empty.
+            let bytes = unsafe { ARENA.alloc(layout(5, 1)) };
+            assert!((bytes as usize).is_multiple_of(ALIGN));
         }
     }
 
