@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use crate::runtime::{Scene, text};
 
 /// An agent that runs beside a scene's containers.
-struct Agent(Running);
+pub(crate) struct Agent(Running);
 
 impl Agent {
-    fn start(scene: &Scene, socket: &str) -> Self {
+    pub(crate) fn start(scene: &Scene, socket: &str) -> Self {
         let script = ctr_tests::need::repository().join("tests/src/seccomp_agent.py");
         let running = scene.world.program("python3").arg(script).arg(socket).spawn();
         running.wait_for_output("ready");
@@ -22,14 +22,14 @@ impl Agent {
     }
 
     /// Ends it, and returns what it was told, one object for each listener.
-    fn end(self) -> Vec<Value> {
+    pub(crate) fn end(self) -> Vec<Value> {
         self.0.signal(Signal::SIGKILL);
         let output = self.0.wait().stdout;
         output.lines().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
 
-fn socket(scene: &Scene) -> String {
+pub(crate) fn socket(scene: &Scene) -> String {
     text(&scene.world.dir().join("agent")).to_owned()
 }
 

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::abi::{MACHINES, Machine};
 use super::compile::compile;
+use super::vocabulary::ACTIONS;
 use emulator::{Data, run};
 
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
@@ -63,7 +64,7 @@ impl Subject {
 
 #[test]
 fn every_action_has_its_value() {
-    for (action, value) in [
+    let actions = [
         ("SCMP_ACT_KILL", 0),
         ("SCMP_ACT_KILL_THREAD", 0),
         ("SCMP_ACT_KILL_PROCESS", 0x8000_0000),
@@ -72,7 +73,10 @@ fn every_action_has_its_value() {
         ("SCMP_ACT_NOTIFY", 0x7fc0_0000),
         ("SCMP_ACT_TRACE", 0x7ff0_0001),
         ("SCMP_ACT_LOG", 0x7ffc_0000),
-    ] {
+        ("SCMP_ACT_ALLOW", 0x7fff_0000),
+    ];
+    assert!(ACTIONS.iter().all(|listed| actions.iter().any(|(action, _)| action == listed)));
+    for (action, value) in actions {
         let subject = Subject::of(json!({
             "defaultAction": "SCMP_ACT_ALLOW",
             "syscalls": [{"names": ["read"], "action": action}],
