@@ -5,16 +5,18 @@
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ctr_tests::{Need, Tool, World, need};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::runtime::Scene;
 
 const SYSTEMD: &str = "/usr/lib/systemd/systemd";
+/// How long it may take to boot.
+const BOOT: Duration = Duration::from_secs(60);
 
 /// A systemd with nothing to do, on a cgroup v2 hierarchy.
 struct Systemd {
@@ -56,11 +58,15 @@ impl Systemd {
             .env("SYSTEMD_LOG_TARGET", "null")
             .spawn();
         let children = format!("/proc/{0}/task/{0}/children", booting.pid());
-        let mut message = [0; 4096];
+        let (mut message, began) = ([0; 4096], Instant::now());
         loop {
             // of one that cannot boot nothing comes
             let Ok(length) = ready.recv(&mut message) else {
-                assert!(booting.is_running(), "systemd does not boot: {:?}", booting.wait());
+                // what it has to say comes with its end
+                if !booting.is_running() || began.elapsed() > BOOT {
+                    let _ = killpg(Pid::from_raw(booting.pid()), Signal::SIGKILL);
+                    panic!("systemd does not boot: {:?}", booting.wait());
+                }
                 continue;
             };
             if String::from_utf8_lossy(&message[..length]).lines().any(|line| line == "READY=1") {
