@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, Once, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,8 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde_json::Value;
+use signal_hook::consts::{SIGINT, SIGQUIT};
+use signal_hook::flag;
 
 /// How long a program may take unless the test says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -40,6 +42,20 @@ fn build_tools() -> PathBuf {
     }
     assert!(build.status().expect("cargo runs").success(), "the tools do not build");
     profile.to_owned()
+}
+
+// A run in the background, as of nohup and of a shell without jobs, ignores these signals, and what it executes
+// inherits that; of a handler of its own it inherits nothing.
+fn catch_what_is_ignored() {
+    static CAUGHT: Once = Once::new();
+    CAUGHT.call_once(|| {
+        let status = std::fs::read_to_string("/proc/self/status").expect("procfs is mounted");
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:\t")).expect("it is there");
+        let ignored = u64::from_str_radix(ignored, 16).expect("it is a number");
+        for signal in [SIGINT, SIGQUIT].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 1) {
+            flag::register(signal, Arc::default()).expect("it is no signal that cannot be caught");
+        }
+    });
 }
 
 /// A program to be run.
@@ -69,6 +85,7 @@ pub struct Outcome {
 impl Tool {
     /// A program by its name or path.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
+        catch_what_is_ignored();
         let program = program.as_ref();
         let line = Path::new(program).file_name().unwrap_or(program).to_string_lossy().into_owned();
         Self { command: Command::new(program), line, stdin: Vec::new(), timeout: TIMEOUT, detaches: false }
