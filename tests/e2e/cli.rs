@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What every tool has in common: help, version, completions, a page of the manual, errors, signals.
 
+use std::fs;
 use std::process::Stdio;
 
+use ctr_tests::layer::Entry;
 use ctr_tests::{Image, Layer, Need, World, need};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const TOOLS: [&str; 9] =
     ["ctr-pull", "ctr-unpack", "ctr-bundle", "ctr-run", "ctr-shim", "ctr-sched", "ctr-events", "ctr-task", "ctr-gc"];
@@ -13,7 +15,7 @@ const TOOLS: [&str; 9] =
 fn this_file_knows_every_tool() {
     let bins = ctr_tests::need::repository().join("bins");
     let mut found: Vec<String> =
-        std::fs::read_dir(bins).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        fs::read_dir(bins).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     found.sort();
     let mut known = TOOLS;
     known.sort_unstable();
@@ -51,7 +53,7 @@ fn shells_can_complete_every_tool() {
 fn every_tool_has_a_page_in_the_manual() {
     for tool in TOOLS {
         let page = ctr_tests::need::repository().join(format!("man/{tool}.1"));
-        let text = std::fs::read_to_string(page).unwrap();
+        let text = fs::read_to_string(page).unwrap();
         for part in [".Sh NAME", ".Sh SYNOPSIS", ".Sh DESCRIPTION", ".Sh EXIT STATUS", ".Sh EXAMPLES"] {
             assert!(text.contains(part), "{tool}: {part}");
         }
@@ -90,6 +92,36 @@ fn what_is_no_record_is_refused_by_every_reader_of_records() {
     }
 }
 
+// As on a disk that is full.
+#[test]
+fn what_cannot_be_told_ends_nothing_amid_its_work() {
+    need!(Need::Root);
+    let world = World::create();
+    let layer = Layer::new().with(Entry::file("a", "").xattr("nonsense.x", b"1"));
+    let image = Image::new([layer]).config("Cmd", json!(["x"])).config("Labels", json!({ "run.oci.x": "y" }));
+    let pulled = world.tool("ctr-pull").arg(world.layout("a", &image)).run().success().stdout;
+    let log = world.state().join("events").join(&world.files("events")[0]);
+    let damaged = fs::read_to_string(&log).unwrap() + "nonsense\n";
+    fs::write(&log, damaged).unwrap();
+    let told = |tool: &str, input: &str| {
+        let make = || world.tool(tool).stdin(input);
+        let full = make().through(&["sh", "-c", "exec \"$@\" 2> /dev/full", "sh"]).stdin(input).run();
+        assert_eq!(full.code(), 0, "{full:?}");
+        if tool == "ctr-unpack" {
+            // What is unpacked already gives no reason to warn.
+            fs::remove_dir_all(world.state().join("snapshots")).unwrap();
+        }
+        let told = make().run().success();
+        assert!(told.stderr.contains("warning"), "{told:?}");
+        told.stdout
+    };
+    told("ctr-events", "");
+    let unpacked = told("ctr-unpack", &pulled);
+    told("ctr-bundle", &unpacked);
+    let completions = world.sh("ctr-task --completions bash > /dev/full").run();
+    completions.fails(75, &["write to standard output", "No space left"]);
+}
+
 // A tool that ignored SIGPIPE would go on, or complain.
 #[test]
 fn a_closed_pipe_ends_a_tool_quietly() {
@@ -115,8 +147,8 @@ fn an_interrupt_ends_a_follower_as_it_does_any_program() {
         following.wait_for_output("/images/create");
         following.signal(signal);
         assert_eq!(following.wait().code(), 128 + signal as i32);
-        std::fs::remove_dir_all(world.dir().join("layout-a")).unwrap();
-        std::fs::remove_dir_all(world.state()).unwrap();
+        fs::remove_dir_all(world.dir().join("layout-a")).unwrap();
+        fs::remove_dir_all(world.state()).unwrap();
     }
 }
 
@@ -128,7 +160,7 @@ fn a_short_name_and_the_state_directory_come_from_the_environment_or_a_flag() {
     let record = world.tool("ctr-pull").arg("--state-dir").arg(&elsewhere).arg(&reference).run().success().json();
     assert_eq!(record["stateDir"], serde_json::json!(elsewhere));
     assert!(!world.state().exists());
-    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&elsewhere).unwrap());
+    let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(&elsewhere).unwrap());
     assert_eq!(mode & 0o777, 0o700);
     let record = world.tool("ctr-pull").arg(&reference).env("CTR_NAMESPACE", "team").run().success().json();
     assert_eq!(record["namespace"], "team");

@@ -26,7 +26,7 @@ mod spec;
 mod user;
 mod volumes;
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use ctr_cli::{Context, Error, emit, filter_records};
@@ -115,8 +115,7 @@ fn withdraw(made: &[Record], bundles: &Bundles, events: &EventLog) {
 fn warn(labels: &[&str]) {
     if !labels.is_empty() {
         let names: Vec<String> = labels.iter().map(|name| format!("{name:?}")).collect();
-        let line =
-            format!("ctr-bundle: warning: a runtime would act on the image's labels {}: left out\n", names.join(", "));
-        let _ = std::io::stderr().lock().write_all(line.as_bytes());
+        let names = names.join(", ");
+        ctr_cli::tell(&format!("ctr-bundle: warning: a runtime would act on the image's labels {names}: left out"));
     }
 }

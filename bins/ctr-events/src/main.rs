@@ -76,7 +76,7 @@ impl Printer {
         let skipped = self.entries.skipped();
         if skipped > self.reported {
             let count = skipped - self.reported;
-            eprintln!("ctr-events: warning: left out {count} lines of the log that are no events");
+            ctr_cli::tell(&format!("ctr-events: warning: left out {count} lines of the log that are no events"));
             self.reported = skipped;
         }
         Ok(())

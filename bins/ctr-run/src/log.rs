@@ -10,6 +10,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 
 use ctr_cli::Error;
+pub(crate) use ctr_cli::tell;
 use ctr_record::Timestamp;
 use serde_json::json;
 
@@ -125,12 +126,6 @@ impl Log {
             false => format!("time=\"{time}\" level={level} msg={message:?}"),
         }
     }
-}
-
-/// Writes a line to standard error. When that is full or closed nobody is left to tell, which must not end this
-/// process amid its work, as `eprintln` would.
-pub(crate) fn tell(line: &str) {
-    let _ = io::stderr().lock().write_all(format!("{line}\n").as_bytes());
 }
 
 fn send(socket: &str, entry: &str) -> io::Result<()> {

@@ -189,7 +189,8 @@ impl Deletion<'_> {
 
     fn tell(&self, payload: Payload) {
         if let Err(error) = self.events.append(&self.store.namespace, payload) {
-            eprintln!("ctr-task: warning: an event is missing from the log: {}", Error::from(error).to_line());
+            let reason = Error::from(error).to_line();
+            ctr_cli::tell(&format!("ctr-task: warning: an event is missing from the log: {reason}"));
         }
     }
 }

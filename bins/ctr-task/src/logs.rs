@@ -177,7 +177,8 @@ impl Printer {
 
     fn flush(&mut self) -> Result<(), Error> {
         if self.damaged > 0 {
-            eprintln!("ctr-task: warning: left out {} damaged lines of the log", std::mem::take(&mut self.damaged));
+            let damaged = std::mem::take(&mut self.damaged);
+            ctr_cli::tell(&format!("ctr-task: warning: left out {damaged} damaged lines of the log"));
         }
         self.outputs.iter_mut().try_for_each(Write::flush).unable_to(|| "write to standard output")
     }

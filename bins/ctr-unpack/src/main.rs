@@ -78,6 +78,6 @@ fn unpack(args: &Args, mut record: Record, interrupt: &Interrupt) -> Result<Reco
 /// Says on standard error what this system could not hold of a layer.
 fn warn(layer: &layers::Layer, applied: &Applied) {
     for warning in &applied.warnings {
-        eprintln!("ctr-unpack: warning: layer {}: {warning}", layer.descriptor.digest);
+        ctr_cli::tell(&format!("ctr-unpack: warning: layer {}: {warning}", layer.descriptor.digest));
     }
 }

@@ -11,5 +11,5 @@ mod state;
 
 pub use error::{Context, Error};
 pub use records::{emit, filter_records, no_record, read_lines, read_records, single_record};
-pub use start::{Stop, begin, finish, parse, render, run};
+pub use start::{Stop, begin, finish, parse, render, run, tell};
 pub use state::StateArgs;

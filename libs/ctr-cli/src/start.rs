@@ -9,7 +9,7 @@ use clap::error::ErrorKind as ClapKind;
 use clap::{CommandFactory, Parser};
 use clap_complete::Shell;
 
-use crate::Error;
+use crate::{Context, Error};
 
 /// Runs a tool: parses its arguments, calls `main`, prints the error if there is one.
 ///
@@ -63,9 +63,14 @@ pub fn parse<A: Parser + CommandFactory>(args: Vec<OsString>) -> Result<A, Stop>
 pub fn render(tool: &str, error: &Error) -> ExitCode {
     let json = std::env::var_os("CTR_ERRORS").is_some_and(|value| value == "json");
     let line = if json { error.to_json(tool) } else { error.to_text(tool) };
-    // Standard error may be closed; there is nobody left to tell.
-    let _ = std::io::stderr().lock().write_all(format!("{line}\n").as_bytes());
+    tell(&line);
     ExitCode::from(error.exit_code())
+}
+
+/// Writes a line to standard error. When that is full or closed nobody is left to tell, which must not end this
+/// process amid its work, as `eprintln` would.
+pub fn tell(line: &str) {
+    let _ = std::io::stderr().lock().write_all(format!("{line}\n").as_bytes());
 }
 
 fn tool_name<A: CommandFactory>() -> &'static str {
@@ -96,8 +101,14 @@ fn print_completions<A: CommandFactory>(shell: &str) -> ExitCode {
     let tool = tool_name::<A>();
     match shell.parse::<Shell>() {
         Ok(shell) => {
-            clap_complete::generate(shell, &mut A::command(), tool, &mut std::io::stdout().lock());
-            ExitCode::SUCCESS
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut A::command(), tool, &mut script);
+            let mut stdout = std::io::stdout().lock();
+            let printed = stdout.write_all(&script).and_then(|()| stdout.flush());
+            match printed.unable_to(|| "write to standard output") {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => render(tool, &error),
+            }
         }
         Err(_) => {
             render(tool, &Error::misuse(format!("no completions for {shell:?}: bash, zsh, fish and elvish have them")))
