@@ -192,8 +192,7 @@ mod tests {
     #[test]
     fn every_name_finds_itself_and_no_other() {
         for call in 0..CALLS as Call {
-            let name = std::str::from_utf8(name_of(call)).unwrap();
-            assert_eq!(find(name), Some(call), "{name}");
+            assert_eq!(find(name(call)), Some(call), "{}", name(call));
         }
         for unknown in ["", "reads", "rea", "no_such_call"] {
             assert_eq!(find(unknown), None, "{unknown}");
@@ -220,6 +219,24 @@ mod tests {
         assert_eq!(number(&RISCV64, "riscv_flush_icache"), Some(259));
         assert_eq!(number(&PPC64LE, "swapcontext"), Some(249));
         assert_eq!(number(&AARCH64, "open"), None);
+    }
+
+    // They were added to the kernel with one table for all that come new.
+    #[test]
+    fn new_architectures_have_the_same_numbers() {
+        for column in [&RISCV64, &LOONGARCH64] {
+            let shared = column.iter().filter(|(_, call)| number(&AARCH64, name(*call)).is_some());
+            let differing: Vec<&str> = shared
+                .filter(|(n, call)| number(&AARCH64, name(*call)) != Some(*n))
+                .map(|(_, call)| name(call))
+                .collect();
+            assert_eq!(differing, [""; 0]);
+            assert!(column.iter().filter(|(_, call)| number(&AARCH64, name(*call)).is_none()).count() < 5);
+        }
+    }
+
+    fn name(call: Call) -> &'static str {
+        std::str::from_utf8(name_of(call)).unwrap()
     }
 
     // What this machine's libc was built with is a second opinion on the column that matters here.
