@@ -235,7 +235,7 @@ const ELSEWHERE: [(&str, &str); 14] = [
     ("/linux/cgroup/v1", "each_controller_is_told_what_the_config_says"),
     ("/linux/cgroup/v2", "each_controller_is_told_what_the_config_says"),
     ("/linux/cgroup/systemd", "a_container_is_a_scope_of_systemds"),
-    ("/linux/cgroup/systemdUser", "systemd_is_reached_by_what_the_environment_says_or_at_its_usual_places"),
+    ("/linux/cgroup/systemdUser", "a_container_is_a_scope_of_the_users_systemd"),
     ("/linux/cgroup/rdma", "huge_pages_and_rdma"),
     ("/linux/seccomp/enabled", "every_action_has_its_effect"),
     ("/linux/apparmor/enabled", "a_profile_confines_the_container_and_its_further_processes"),
