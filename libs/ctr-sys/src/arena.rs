@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 const SIZE: usize = 768 << 10;
 // Who reads the kernel's structures from a vector of bytes, as nix does control messages, counts on what malloc gives.
-const ALIGN: usize = 8;
+const ALIGN: usize = 16;
 /// What is larger is the C library's.
 const LARGE: usize = 64 << 10;
 
