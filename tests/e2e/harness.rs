@@ -71,7 +71,8 @@ fn skopeo_pulls_from_the_fake_registry() {
 #[should_panic(expected = "left behind")]
 fn a_world_notices_a_process_that_was_left_behind() {
     let world = World::create();
-    world.sh("setsid sleep 1000 < /dev/null > /dev/null 2>&1 &").run().success();
+    let sleeps = "until grep -qx sleep /proc/$!/comm; do :; done";
+    world.sh(&format!("setsid sleep 1000 < /dev/null > /dev/null 2>&1 & {sleeps}")).run().success();
 }
 
 #[test]

@@ -41,6 +41,35 @@ fn without_a_cgroup_manager_the_container_stays_in_its_callers_cgroups() {
     assert_eq!(running.wait().code(), 137);
 }
 
+// As runc: with the host's cgroup namespace, the host's cgroups.
+#[test]
+fn without_a_cgroup_namespace_the_container_sees_all_cgroups() {
+    need!(Need::Root, Need::Busybox);
+    if fs::metadata("/sys/fs/cgroup/cgroup.controllers").is_err() {
+        return ctr_tests::need::cannot("cgroup v2 is not all that there is");
+    }
+    let shared = |scene: Scene| scene.edit(share_cgroup_namespace);
+    let script = "test -d /sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup) && cat /sys/fs/cgroup/cgroup.stat";
+    shared(Scene::new(script)).make(&["run"]).run().success();
+    let own = Scene::new("cat /sys/fs/cgroup/cgroup.procs").make(&["run"]).run().success();
+    assert_eq!(own.stdout, "1\n");
+    // One that goes elsewhere is where further processes go, too, even if its first place is gone.
+    let left = shared(Scene::new("sleep 1000"));
+    left.make(&["run", "--detach"]).detaches().run().success();
+    let state: Value = serde_json::from_slice(&fs::read(left.dir().join("state.json")).unwrap()).unwrap();
+    let place = std::path::Path::new(state["cgroup"][""].as_str().unwrap());
+    let elsewhere = place.with_file_name(format!("{}-elsewhere", left.id));
+    fs::create_dir(&elsewhere).unwrap();
+    let pid = fs::read_to_string(place.join("cgroup.procs")).unwrap();
+    fs::write(elsewhere.join("cgroup.procs"), pid).unwrap();
+    fs::remove_dir(place).unwrap();
+    let name = elsewhere.file_name().unwrap().to_str().unwrap();
+    let further = left.exec("sed -n s/^0:://p /proc/self/cgroup").run().success().stdout;
+    assert!(further.trim().ends_with(name), "{further}");
+    left.delete();
+    fs::remove_dir(elsewhere).unwrap();
+}
+
 #[test]
 fn a_slow_runtime_does_not_keep_its_containers_process_from_its_devices() {
     need!(Need::Root, Need::Busybox, Need::Program("strace"));

@@ -185,7 +185,8 @@ fn make_in(
         true => mount_source::prepare(plan, &plan.mounts)?,
         false => Vec::new(),
     };
-    let prepared = Prepared { layers: layers.to_vec(), root, sources, cgroups: CgroupMount::of(cgroup) };
+    let prepared =
+        Prepared { layers: layers.to_vec(), root, sources, cgroups: CgroupMount::of(cgroup, &plan.namespaces) };
     let console_socket = options.console_socket.as_deref().map(connect).transpose()?;
     let pidfd_socket = options.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
     let (ours, theirs) = Channel::pair().map_err(RuntimeError::call("make a socket pair"))?;

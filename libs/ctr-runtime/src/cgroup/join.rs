@@ -15,8 +15,9 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Pid, write};
 
 use super::control::{open_directory, read_file_at, write_file};
+use super::hierarchy::cgroup_of;
 use super::systemd::Attach;
-use super::{Cgroup, CgroupError, Unit, Version, members};
+use super::{Cgroup, CgroupError, Hierarchies, Unit, Version, members};
 
 /// Open files by which a new process joins a cgroup, whatever it can see of the filesystem by then.
 #[derive(Debug, Default)]
@@ -96,9 +97,19 @@ impl Cgroup {
     /// As [`Cgroup::join_fds`], for a further process of a container whose first one is `pid`.
     ///
     /// A container that manages its own cgroups may have handed its controllers on to them; then its v2
-    /// cgroup can hold no process itself, and a new one joins the cgroup below it where `pid` is.
+    /// cgroup can hold no process itself, and a new one joins the cgroup below it where `pid` is. Or that has gone
+    /// elsewhere, and the cgroup was removed.
     pub fn join_fds_beside(&self, pid: Pid) -> Result<JoinFds, CgroupError> {
-        let mut fds = self.join_fds()?;
+        let is_gone = |error: &CgroupError| match error {
+            CgroupError::Join { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            _ => false,
+        };
+        let mut fds = match self.join_fds() {
+            Err(error) if self.only_v2() && is_gone(&error) => {
+                return Ok(JoinFds { v2: Some(v2_directory_of(pid)?.ok_or(error)?), ..JoinFds::default() });
+            }
+            fds => fds?,
+        };
         if let (Some(path), Some(v2)) = (self.v2_path(), &fds.v2) {
             let file = "cgroup.subtree_control";
             let handed_on =
@@ -131,6 +142,14 @@ impl Cgroup {
         let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
         explain(Version::V2, self.v2_path().map(PathBuf::from).unwrap_or_default(), errno)
     }
+}
+
+/// The v2 cgroup that a process is in, if it can be seen from here.
+fn v2_directory_of(pid: Pid) -> Result<Option<OwnedFd>, CgroupError> {
+    let hierarchies = Hierarchies::detect()?;
+    let Some(v2) = hierarchies.iter().find(|hierarchy| hierarchy.version() == Version::V2) else { return Ok(None) };
+    let path = v2.mount_point.join(cgroup_of(pid, v2)?);
+    open_directory(&path).map(Some).map_err(|errno| CgroupError::Join { path, source: errno.into() })
 }
 
 fn explain(version: Version, path: PathBuf, errno: Errno) -> CgroupError {

@@ -43,7 +43,7 @@ pub fn add_mounts(container: &Container, file: &Path) -> Result<(), RuntimeError
         return Err(RuntimeError::config(format!("mounts[{index}]"), "a bind mount takes a runtime that is root"));
     }
     let sources = mount_source::prepare(&plan, &mounts)?;
-    let cgroups = CgroupMount::of(container.cgroup());
+    let cgroups = CgroupMount::of(container.cgroup(), &plan.namespaces);
     let keep: Vec<RawFd> = sources.iter().flatten().filter_map(Source::descriptor).collect();
     let in_user_namespace = plan.namespaces.is_private(libc::CLONE_NEWUSER);
     perform(&container, &plan, keep, |root, own_fds| {

@@ -33,7 +33,7 @@ pub(super) fn observe(
     let path = proc.join("root");
     let root = rootfs::open_directory(&path).map_err(|errno| RuntimeError::io("open", &path)(errno.into()))?;
     let root = Root(root.as_fd());
-    let mounts = request::external_mounts(plan, &cgroup_binds(&CgroupMount::of(container.cgroup())));
+    let mounts = request::external_mounts(plan, &cgroup_binds(&CgroupMount::of(container.cgroup(), &plan.namespaces)));
     let mut joined = Vec::new();
     for (kind, _) in &plan.namespaces.join {
         let path = proc.join("ns").join(file_of_namespace(*kind));

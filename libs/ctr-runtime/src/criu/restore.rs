@@ -141,7 +141,7 @@ impl From<'_> {
         let tree = self.make_root()?;
         let yard = Yard::create(dir)?;
         let place = yard.root();
-        let cgroups = observe::cgroup_binds(&CgroupMount::of(&state.cgroup));
+        let cgroups = observe::cgroup_binds(&CgroupMount::of(&state.cgroup, &plan.namespaces));
         let external = mountpoints::prepare(plan, tree.as_fd(), &request::external_mounts(plan, &cgroups))?;
         let namespaces = open_namespaces(plan)?;
         let null = File::options().read(true).write(true).open("/dev/null");

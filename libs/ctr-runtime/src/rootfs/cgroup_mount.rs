@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Mounts of type cgroup: what a container sees of its own cgroups.
+//! Mounts of type cgroup: what a container sees of cgroups.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use ctr_sys::mount::{self, Attributes, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY};
 use nix::fcntl::AT_FDCWD;
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::symlinkat;
 
 use crate::cgroup::Cgroup;
-use crate::plan::MountPlan;
+use crate::plan::{MountPlan, NamespacePlan};
 use crate::process::report::{Step, StepResult};
 use crate::rootfs::beneath::Root;
 use crate::rootfs::file_system::{create_file_system, explain};
@@ -33,15 +34,19 @@ impl CgroupMount {
         (&self.name, &self.path)
     }
 
-    /// How a container sees its cgroup.
-    pub(crate) fn of(cgroup: &Cgroup) -> Vec<Self> {
+    /// How a container sees its cgroup: as it is in its cgroup namespace, or, in that of the runtime and where there
+    /// is v2 alone, among all others.
+    pub(crate) fn of(cgroup: &Cgroup, namespaces: &NamespacePlan) -> Vec<Self> {
         let mut by_path: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
         for (name, path) in cgroup.seen() {
             by_path.entry(path).or_default().push(name);
         }
         let only_v2 = by_path.len() == 1 && cgroup.v2_path().is_some();
         let mount = |(path, names): (PathBuf, Vec<String>)| match &names[..] {
-            [unified] if unified.is_empty() && only_v2 => Self { name: String::new(), path, aliases: Vec::new() },
+            [unified] if unified.is_empty() && only_v2 => {
+                let path = if namespaces.is_private(libc::CLONE_NEWCGROUP) { path } else { top_of(&path) };
+                Self { name: String::new(), path, aliases: Vec::new() }
+            }
             [unified] if unified.is_empty() => Self { name: "unified".to_owned(), path, aliases: Vec::new() },
             [one] => Self { name: one.trim_start_matches("name=").to_owned(), path, aliases: Vec::new() },
             several => Self { name: several.join(","), path, aliases: names.clone() },
@@ -50,8 +55,14 @@ impl CgroupMount {
     }
 }
 
-/// Mounts the container's own cgroups, and no others. A bind of the directory costs a tenth of a new mount
-/// of the hierarchy, which waits for the cgroup lock.
+/// The directory that the hierarchy of a cgroup is mounted on.
+fn top_of(cgroup: &Path) -> PathBuf {
+    let is_of_hierarchy = |path: &&Path| statfs(*path).is_ok_and(|fs| fs.filesystem_type() == CGROUP2_SUPER_MAGIC);
+    cgroup.ancestors().take_while(is_of_hierarchy).last().unwrap_or(cgroup).to_owned()
+}
+
+/// Mounts cgroups. A bind of the directory costs a tenth of a new mount of the hierarchy, which waits for the cgroup
+/// lock; and a new mount without the host's options takes them away from the hierarchy.
 pub(crate) fn mount_cgroups(mounter: &Mounter<'_>, planned: &MountPlan) -> StepResult<OwnedFd> {
     let failed = || format!("mount cgroup to /{}", planned.destination.display());
     let attributes = planned.options.attributes.set;
