@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The command line: runc's, and that of the pipeline.
 
+use std::cell::Cell;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgMatches, FromArgMatches, Parser, Subcommand};
@@ -105,6 +107,19 @@ impl Pipeline {
     }
 }
 
+thread_local! {
+    // The one command to know, while there is one.
+    static ONLY: Cell<Option<&'static str>> = const { Cell::new(None) };
+}
+
+/// Calls a function to which no other command is known than the first one that is named among the words.
+pub(crate) fn with_only_command<T>(words: &[OsString], parse: impl FnOnce() -> T) -> T {
+    ONLY.set(words.iter().skip(1).find_map(|word| Command::NAMES.iter().find(|name| word == **name)).copied());
+    let result = parse();
+    ONLY.set(None);
+    result
+}
+
 // The options of a command are set out only when it is the one that was given: those of all the others
 // would take longer than everything else before a start.
 macro_rules! commands {
@@ -114,14 +129,20 @@ macro_rules! commands {
             $(#[doc = $about] $name($args),)+
         }
 
+        impl Command {
+            const NAMES: &[&str] = &[$($word),+];
+        }
+
         impl Subcommand for Command {
-            fn augment_subcommands(program: clap::Command) -> clap::Command {
-                program$(.subcommand(clap::Command::new($word).about($about).defer(
-                    |command| {
+            fn augment_subcommands(mut program: clap::Command) -> clap::Command {
+                let only = ONLY.get();
+                $(if only.is_none_or(|only| only == $word) {
+                    program = program.subcommand(clap::Command::new($word).about($about).defer(|command| {
                         let command = <$args as clap::Args>::augment_args(command).about($about);
                         command.help_template(called::help(concat!($word, " - ", $about, "\n")))
-                    },
-                )))+
+                    }));
+                })+
+                program
             }
 
             fn augment_subcommands_for_update(program: clap::Command) -> clap::Command {

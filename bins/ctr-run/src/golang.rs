@@ -10,7 +10,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use clap::{ArgAction, CommandFactory};
 use ctr_cli::{Error, Stop};
 
-use crate::args::Args;
+use crate::args::{Args, with_only_command};
 
 /// Parses the words of a command line, the program's name first.
 pub(crate) fn parse(words: Vec<OsString>) -> Result<Args, Stop> {
@@ -23,6 +23,13 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<Args, Stop> {
     // error at first sight.
     let single_dashed = |word: &OsString| matches!(word.as_bytes(), [b'-', b'a'..=b'z', b'a'..=b'z', ..]);
     if !words.iter().any(single_dashed) {
+        // What is asked is nearly always right, and about one command. What else is to be said takes them all.
+        if !words.iter().any(|word| word == "help" || word == "-h" || word == "--help") {
+            match with_only_command(&words, || ctr_cli::parse(words.clone())) {
+                Err(Stop::Misuse(_)) => {}
+                result => return result,
+            }
+        }
         match ctr_cli::parse(words.clone()) {
             Err(Stop::Misuse(error)) => {
                 let adapted = adapt(words.clone()).map_err(Stop::Misuse)?;

@@ -32,7 +32,7 @@ use crate::args::{Args, Command};
 ctr_sys::bare_main!(main);
 
 /// What making a container with a long seccomp profile takes of memory, in bytes.
-const USUAL_START: usize = 256 << 10;
+const USUAL_START: usize = 192 << 10;
 
 #[global_allocator]
 static ARENA: ctr_sys::arena::Arena = ctr_sys::arena::Arena::new();
