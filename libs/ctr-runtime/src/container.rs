@@ -83,10 +83,16 @@ impl Container {
         let look_at_all = |dirs: &[ContainerDir]| dirs.iter().filter_map(look_at).collect::<Vec<_>>();
         let threads = affinity::get().map_or(1, |cpus| cpus.count()).min(dirs.len() / WORTH_A_THREAD).clamp(1, 8);
         let (first, others) = dirs.split_at(dirs.len() / threads);
+        // The kernel may leave all of them on one.
+        let elsewhere = affinity::elsewhere();
+        let look_elsewhere = |share| {
+            elsewhere.as_ref().map(affinity::set);
+            look_at_all(share)
+        };
         Ok(thread::scope(|scope| {
             let shares = others.chunks(dirs.len().div_ceil(threads).max(1));
             let looks = shares.map(|share| {
-                let thread = thread::Builder::new().spawn_scoped(scope, move || look_at_all(share));
+                let thread = thread::Builder::new().spawn_scoped(scope, || look_elsewhere(share));
                 thread.map_err(|_| share) // there may be no more
             });
             let looks: Vec<_> = looks.collect();
