@@ -53,10 +53,7 @@ pub fn parse<A: Parser + CommandFactory>(args: Vec<OsString>) -> Result<A, Stop>
     let parsed = program
         .try_get_matches_from_mut(args)
         .and_then(|mut matches| A::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut program)));
-    let result = parsed.map_err(|error| explain_misuse::<A>(&error));
-    // It has a thousand pieces, which go with the process.
-    std::mem::forget(program);
-    result
+    parsed.map_err(|error| explain_misuse::<A>(&error))
 }
 
 /// Prints an error, as one line or as JSON with `CTR_ERRORS=json`, and returns its exit code.
