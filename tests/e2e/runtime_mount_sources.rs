@@ -117,3 +117,19 @@ fn a_volume_of_the_bundles_maker_is_idmapped_if_asked_for() {
     assert_eq!(ran.success().stdout, "0\n65534\n0\n");
     assert_eq!(fs::metadata(volume.join("new")).unwrap().uid(), 0);
 }
+
+#[test]
+fn relative_paths_among_the_options_lead_from_where_the_runtime_was_called() {
+    need!(Need::Root, Need::Busybox);
+    let scene = Scene::new("cat /o/a /o/b").edit(|config| {
+        add_mount(config, json!({ "destination": "/t", "type": "tmpfs", "source": "tmpfs" }));
+        let options = ["lowerdir=one:two"];
+        add_mount(config, json!({ "destination": "/o", "type": "overlay", "source": "overlay", "options": options }));
+    });
+    for (dir, file) in [("one", "a"), ("two", "b")] {
+        fs::create_dir(scene.world.dir().join(dir)).unwrap();
+        fs::write(scene.world.dir().join(dir).join(file), file).unwrap();
+    }
+    let ran = scene.make(&["run"]).dir(scene.world.dir()).run().success();
+    assert_eq!(ran.stdout, "ab");
+}

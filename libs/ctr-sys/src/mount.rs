@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The mount API by file descriptor: fsopen, fsmount, open_tree, move_mount, mount_setattr.
 //!
-//! A mount made here belongs to nobody until [`move_mount`] attaches it, and it is attached to a
-//! descriptor, not to a path: there is nothing that a racing symlink could redirect.
+//! A mount made here belongs to nobody until [`move_mount`] attaches it, but for that of [`mount_on`]; and it is
+//! attached to a descriptor, not to a path: there is nothing that a racing symlink could redirect.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -11,7 +11,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use nix::NixPath;
+use nix::fcntl::OFlag;
 use nix::mount::MsFlags;
+use nix::sys::stat::Mode;
 
 pub use libc::{
     MOUNT_ATTR__ATIME, MOUNT_ATTR_IDMAP, MOUNT_ATTR_NOATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NODIRATIME,
@@ -107,7 +109,8 @@ pub fn move_mount(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<(
 }
 
 /// Makes a file system and mounts it on a directory (mount(2)), with its own options separated by commas and
-/// `MOUNT_ATTR_*` attributes. The directory becomes the working directory.
+/// `MOUNT_ATTR_*` attributes. Meanwhile that is the working directory, from which a relative path among the options
+/// would lead.
 pub fn mount_on(
     directory: BorrowedFd<'_>,
     fstype: &str,
@@ -120,10 +123,15 @@ pub fn mount_on(
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let flags = FLAGS.iter().filter(|(attribute, _)| attributes & attribute == *attribute).map(|(_, flag)| *flag);
-    // By this name mount(2) can reach nothing else.
-    nix::unistd::fchdir(directory)?;
     let options = Some(options).filter(|options| !options.is_empty());
-    Ok(nix::mount::mount(Some(source), ".", Some(fstype), flags.collect(), options)?)
+    let here = nix::fcntl::open(".", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+    // What cannot be come back to is not left.
+    nix::unistd::fchdir(&here)?;
+    nix::unistd::fchdir(directory)?;
+    // By this name it can reach nothing else.
+    let mounted = nix::mount::mount(Some(source), ".", Some(fstype), flags.collect(), options);
+    nix::unistd::fchdir(here)?;
+    Ok(mounted?)
 }
 
 // What the attributes are in mount(2), which has relatime where neither of two is given.

@@ -130,10 +130,12 @@ impl MountPlan {
 
     /// Whether what is mounted may belong to the container's network namespace.
     pub fn needs_network(&self) -> bool {
-        match &self.kind {
-            MountKind::New { fstype, .. } => !matches!(fstype.as_str(), "proc" | "tmpfs" | "devpts" | "mqueue"),
-            MountKind::Bind { .. } | MountKind::Cgroup => false,
-        }
+        matches!(self.kind, MountKind::New { .. }) && !self.is_of_nothing()
+    }
+
+    /// Whether it is one of the file systems that are made of nothing that has a name.
+    pub fn is_of_nothing(&self) -> bool {
+        ["proc", "tmpfs", "devpts", "mqueue"].iter().any(|fstype| self.kind.is_new(fstype))
     }
 
     /// Whether this is the mount that fills `/dev` from the host.

@@ -5,14 +5,12 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use ctr_sys::mount::{self, FsContext, MOUNT_ATTR_RDONLY};
-use nix::errno::Errno;
+use ctr_sys::mount::{self, Attributes, FsContext, MOUNT_ATTR_RDONLY};
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
 
-use crate::plan::{Change, MountPlan};
+use crate::plan::MountPlan;
 use crate::process::report::{InitFailure, Step, StepResult};
-use crate::rootfs::mounting::{change, is};
 
 /// Opens the root of a mount that is not attached.
 pub(crate) fn open_root(mount: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
@@ -21,8 +19,7 @@ pub(crate) fn open_root(mount: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
 
 /// Makes a file system and mounts it on a directory by one call instead of ten, if its options leave a choice.
 ///
-/// `false`: it was not made, for a reason that [`create_file_system`] can tell, or knows to avoid. The working
-/// directory is another one afterwards.
+/// `false`: it was not made, for a reason that [`create_file_system`] can tell, or knows to avoid.
 pub(crate) fn mount_at_once(
     planned: &MountPlan,
     fstype: &str,
@@ -32,7 +29,8 @@ pub(crate) fn mount_at_once(
 ) -> bool {
     // The words of a context have commas themselves. A read-only mount would have a read-only superblock, which may
     // be another mount's as well.
-    let is_plain = planned.label.is_none() && !data.iter().any(|option| option.contains(','));
+    let is_plain =
+        planned.is_of_nothing() && planned.label.is_none() && !data.iter().any(|option| option.contains(','));
     let attributes = planned.first_attributes();
     is_plain
         && attributes & MOUNT_ATTR_RDONLY == 0
@@ -43,12 +41,13 @@ pub(crate) fn mount_at_once(
 pub(crate) fn new_file_system(fstype: &str, source: &str, planned: &MountPlan) -> StepResult<OwnedFd> {
     let mount = match create_file_system(fstype, source, &planned.options.data, planned.first_attributes()) {
         // Without a network or ipc namespace of its own, a user namespace may not mount these anew.
-        Err((_, error)) if is(&error, [Errno::EPERM]) && matches!(fstype, "sysfs" | "mqueue") => {
+        Err((_, error)) if error.raw_os_error() == Some(libc::EPERM) && matches!(fstype, "sysfs" | "mqueue") => {
             let host = if fstype == "sysfs" { "/sys" } else { "/dev/mqueue" };
             let tree = mount::clone_tree(AT_FDCWD, Path::new(host), true).step_with(|| format!("bind {host}"))?;
             // What the host has mounted below is no more writable than the whole.
-            let attributes = Change { set: planned.options.attributes.set, clear: 0 };
-            change(tree.as_fd(), true, attributes).step_with(|| format!("set the options of {host}"))?;
+            let attributes = Attributes { set: planned.options.attributes.set, ..Attributes::default() };
+            let set = mount::set_attributes(tree.as_fd(), true, attributes);
+            set.step_with(|| format!("set the options of {host}"))?;
             return Ok(tree);
         }
         result => result.map_err(|why| explain(planned, fstype, why))?,

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The mounts of the config, made one after the other in the container's mount namespace.
 //!
-//! Each is complete before it is attached, and is attached to a descriptor of its mount point: no path
-//! crosses a system call, so there is nothing that a symlink in the image could redirect.
+//! Each is complete before it is attached, and is attached to a descriptor of its mount point, or made on the
+//! directory that this refers to: no path crosses a system call, so there is nothing that a symlink in the image
+//! could redirect.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -280,11 +281,11 @@ fn is_vital(path: &Path) -> bool {
     path == Path::new("proc") || path == Path::new("sys")
 }
 
-pub(crate) fn is<const N: usize>(error: &io::Error, errnos: [Errno; N]) -> bool {
+fn is<const N: usize>(error: &io::Error, errnos: [Errno; N]) -> bool {
     errnos.iter().any(|errno| error.raw_os_error() == Some(*errno as i32))
 }
 
-pub(crate) fn change(mount: BorrowedFd<'_>, recursive: bool, change: Change) -> io::Result<()> {
+fn change(mount: BorrowedFd<'_>, recursive: bool, change: Change) -> io::Result<()> {
     let attributes = Attributes { set: change.set, clear: change.clear, ..Attributes::default() };
     mount::set_attributes(mount, recursive, attributes)
 }
