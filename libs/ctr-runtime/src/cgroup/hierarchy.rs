@@ -179,11 +179,17 @@ pub(super) fn is_in_cgroupfs(path: &Path) -> bool {
     is_cgroup(path, Version::V1) || is_cgroup(path, Version::V2)
 }
 
-/// The cgroup that a process is in, by `/proc/PID/cgroup`, relative to what the hierarchy's mount shows.
+/// The cgroup that a process is in, by `/proc/PID/cgroup`, relative to what the hierarchy's mount shows; the top of
+/// that, if it is not shown.
 pub(super) fn cgroup_of(pid: Pid, hierarchy: &Hierarchy) -> Result<PathBuf, CgroupError> {
+    shown_cgroup_of(pid, hierarchy).map(Option::unwrap_or_default)
+}
+
+/// The same; `None`, if it is not shown.
+pub(super) fn shown_cgroup_of(pid: Pid, hierarchy: &Hierarchy) -> Result<Option<PathBuf>, CgroupError> {
     let path = PathBuf::from(format!("/proc/{pid}/cgroup"));
     let text = control::read_file(&path).map_err(|source| CgroupError::Read { path, source })?;
-    Ok(find_own(&text, hierarchy).unwrap_or_default())
+    Ok(find_own(&text, hierarchy))
 }
 
 /// Finds a hierarchy's line, `ID:NAME,NAME…:PATH`.

@@ -15,7 +15,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Pid, write};
 
 use super::control::{open_directory, read_file_at, write_file};
-use super::hierarchy::cgroup_of;
+use super::hierarchy::shown_cgroup_of;
 use super::systemd::Attach;
 use super::{Cgroup, CgroupError, Hierarchies, Unit, Version, members};
 
@@ -148,7 +148,8 @@ impl Cgroup {
 fn v2_directory_of(pid: Pid) -> Result<Option<OwnedFd>, CgroupError> {
     let hierarchies = Hierarchies::detect()?;
     let Some(v2) = hierarchies.iter().find(|hierarchy| hierarchy.version() == Version::V2) else { return Ok(None) };
-    let path = v2.mount_point.join(cgroup_of(pid, v2)?);
+    let Some(shown) = shown_cgroup_of(pid, v2)? else { return Ok(None) };
+    let path = v2.mount_point.join(shown);
     open_directory(&path).map(Some).map_err(|errno| CgroupError::Join { path, source: errno.into() })
 }
 
