@@ -9,8 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 
-use ctr_cli::Error;
-pub(crate) use ctr_cli::tell;
+use ctr_cli::{Error, tell};
 use ctr_record::Timestamp;
 use serde_json::json;
 

@@ -31,7 +31,7 @@ use crate::args::{Args, Command};
 
 ctr_sys::bare_main!(main);
 
-/// What making a container with a long seccomp profile takes of memory, in bytes.
+/// What every start takes of memory at the least, in bytes.
 const USUAL_START: usize = 192 << 10;
 
 #[global_allocator]
@@ -40,6 +40,7 @@ static ARENA: ctr_sys::arena::Arena = ctr_sys::arena::Arena::new();
 fn main() -> ExitCode {
     ctr_cli::begin();
     ctr_sys::early::hold_view();
+    // Only what makes a process has been protected.
     if ctr_sys::early::is_protected() {
         ARENA.populate(USUAL_START);
     }
@@ -67,7 +68,7 @@ fn perform(args: &Args) -> Result<ExitCode, Error> {
         Some(_) => Ok(verbs::perform(args)),
     };
     if let Some(report) = timing::report() {
-        log::tell(&serde_json::json!({ "timing": report }).to_string());
+        ctr_cli::tell(&serde_json::json!({ "timing": report }).to_string());
     }
     result
 }

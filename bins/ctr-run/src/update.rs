@@ -5,12 +5,11 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use ctr_cli::{Context, Error};
+use ctr_cli::{Context, Error, tell};
 use ctr_record::ErrorKind;
 use ctr_runtime::Container;
 use serde_json::{Value, json};
 
-use crate::log::tell;
 use crate::quantity;
 
 /// The command's arguments. As in runc an empty string is no value.

@@ -49,11 +49,7 @@ pub fn parse<A: Parser + CommandFactory>(args: Vec<OsString>) -> Result<A, Stop>
     {
         return Err(Stop::Done(print_completions::<A>(&shell.to_string_lossy())));
     }
-    let mut program = A::command();
-    let parsed = program
-        .try_get_matches_from_mut(args)
-        .and_then(|mut matches| A::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut program)));
-    parsed.map_err(|error| explain_misuse::<A>(&error))
+    A::try_parse_from(args).map_err(|error| explain_misuse::<A>(&error))
 }
 
 /// Prints an error, as one line or as JSON with `CTR_ERRORS=json`, and returns its exit code.

@@ -70,7 +70,7 @@ impl Container {
     }
 
     /// What `look` sees of all containers of a state root, by id, each as far as it can be read. It looks at several
-    /// at a time: most of that is waiting for the kernel.
+    /// at a time: most of that is the kernel's work.
     pub fn survey<T: Send>(
         root: &Path,
         look: impl Fn(Self) -> T + Sync,
@@ -84,7 +84,7 @@ impl Container {
         let threads = affinity::get().map_or(1, |cpus| cpus.count()).min(dirs.len() / WORTH_A_THREAD).clamp(1, 8);
         let (first, others) = dirs.split_at(dirs.len() / threads);
         // The kernel may leave all of them on one.
-        let elsewhere = affinity::elsewhere();
+        let elsewhere = (threads > 1).then(affinity::elsewhere).flatten();
         let look_elsewhere = |share| {
             elsewhere.as_ref().map(affinity::set);
             look_at_all(share)

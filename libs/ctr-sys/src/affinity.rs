@@ -94,7 +94,10 @@ pub fn get() -> io::Result<CpuSet> {
 
 /// The CPUs that this thread may run on but for the one that it runs on; `None`: there is no other.
 pub fn elsewhere() -> Option<CpuSet> {
-    let mut cpus = get().ok()?;
+    but_this(get().ok()?)
+}
+
+fn but_this(mut cpus: CpuSet) -> Option<CpuSet> {
     cpus.remove(nix::sched::sched_getcpu().ok()?);
     (cpus.count() > 0).then_some(cpus)
 }
@@ -107,7 +110,7 @@ impl Aside {
     /// Steps aside, if there is another CPU to go to.
     pub fn step() -> Option<Self> {
         let before = get().ok()?;
-        set(&elsewhere()?).ok()?;
+        set(&but_this(before.clone())?).ok()?;
         Some(Self(before))
     }
 }
