@@ -56,9 +56,10 @@ impl Arena {
         (place < SIZE).then_some(place)
     }
 
-    // Moves the end of what is handed out, if it is still there.
+    // Moves the end of what is handed out, if it is still there. What one thread has done with a place that it gave
+    // back comes before what another one does with it.
     fn move_end(&self, from: usize, to: usize) -> bool {
-        to <= SIZE && self.used.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        to <= SIZE && self.used.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 }
 
