@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 
-use memchr::memmem::{find, find_iter};
 use oci_spec::runtime::Spec;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -18,7 +17,7 @@ use crate::spec::resources;
 pub(super) fn decode(text: &str) -> Option<Spec> {
     // The decoder would take a list for an object's members in their order. Without escapes of letters a member's
     // name stands in the text as it is.
-    if !text.trim_ascii_start().starts_with('{') || find(text.as_bytes(), b"\\u").is_some() {
+    if !text.trim_ascii_start().starts_with('{') || text.contains("\\u") {
         return None;
     }
     let spec = serde_json::from_str(text).ok()?;
@@ -40,7 +39,7 @@ fn has_what_is_completed(spec: &Spec) -> bool {
 
 /// What follows a name and its colon, wherever they stand.
 fn members<'a>(text: &'a str, quoted: &'a str) -> impl Iterator<Item = &'a str> {
-    find_iter(text.as_bytes(), quoted).filter_map(move |at| {
+    text.match_indices(quoted).filter_map(move |(at, _)| {
         let behind = text[at + quoted.len()..].trim_start_matches([' ', '\t', '\n', '\r']);
         behind.strip_prefix(':')
     })
