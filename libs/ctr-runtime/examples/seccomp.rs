@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::io::stdin;
 use std::time::Instant;
 
-use ctr_runtime::seccomp::compile;
+use ctr_runtime::seccomp::Profile;
 use oci_spec::runtime::LinuxSeccomp;
 
 const ROUNDS: usize = 5000;
@@ -16,12 +16,12 @@ const ROUNDS: usize = 5000;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let profile: LinuxSeccomp = serde_json::from_reader(stdin().lock())?;
     let start = Instant::now();
-    let filter = compile(&profile)?;
+    let filter = Profile::new(&profile)?.compile()?;
     let first = start.elapsed();
     let mut times = Vec::with_capacity(ROUNDS);
     for _ in 0..ROUNDS {
         let start = Instant::now();
-        black_box(compile(black_box(&profile))?);
+        black_box(Profile::new(black_box(&profile))?.compile()?);
         times.push(start.elapsed());
     }
     times.sort();

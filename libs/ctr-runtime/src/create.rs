@@ -199,6 +199,7 @@ fn make_in(
     };
     let oom_score = process.oom_score_adj;
     let keyring = (!state.no_new_keyring).then(|| SessionKeyring::of_first(plan));
+    let (launch, filter) = Launch::new(process, plan, keyring, state.intel_rdt.as_ref(), options.inherited())?;
     let init = Init {
         plan,
         prepared,
@@ -207,7 +208,7 @@ fn make_in(
         channel: theirs,
         gate,
         console_socket,
-        launch: Launch::new(process, plan, keyring, state.intel_rdt.as_ref(), options.inherited())?,
+        launch,
         no_pivot: options.no_pivot,
         state: state.to_oci("creating"),
         hook_outputs: match plan.hooks.run_in_container() {
@@ -241,6 +242,9 @@ fn make_in(
         socket.send(child, Role::First)?;
     }
     serve::set_oom_score(oom_score, pid)?;
+    if let (Some(filter), Some(profile)) = (filter, &plan.seccomp) {
+        filter.deliver(profile)?;
+    }
     if let Some(opener) = &opener {
         // It stays unread until the process has come that far.
         let _ = opener.send(&Message::Go);

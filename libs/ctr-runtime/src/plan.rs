@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use crate::RuntimeError;
 pub use crate::caller::listener::Receiver;
 use crate::cgroup::{CgroupPlan, Manager, PlanOptions};
-use crate::seccomp::Filter;
+use crate::seccomp::Profile;
 
 pub use affinity::CpuAffinity;
 pub use attributes::{Change, Locked};
@@ -68,8 +68,8 @@ pub struct Plan {
     #[serde(serialize_with = "words::sysctl")]
     pub sysctl: Vec<Sysctl>,
     pub cgroup: CgroupPlan,
-    #[serde(serialize_with = "words::filter")]
-    pub seccomp: Option<Filter>,
+    #[serde(serialize_with = "words::profile")]
+    pub seccomp: Option<Profile>,
     /// Where the filter's listener goes, if it has one.
     pub seccomp_receiver: Option<Receiver>,
     /// The argument of personality(2).
@@ -167,7 +167,7 @@ impl Plan {
                     owner: cgroup_owner,
                 },
             )?,
-            seccomp: profile.map(crate::seccomp::compile).transpose()?,
+            seccomp: profile.map(Profile::new).transpose()?,
             seccomp_receiver: profile.map_or(Ok(None), |profile| Receiver::plan(spec, profile, caller.rootless))?,
             personality: linux.personality().as_ref().map(personality).transpose()?,
             intel_rdt: linux.intel_rdt().as_ref().map(RdtPlan::new).transpose()?,

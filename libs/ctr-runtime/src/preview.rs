@@ -29,8 +29,9 @@ pub fn preview(id: &str, options: &CreateOptions) -> Result<Value, RuntimeError>
     value["namespaces"] = namespaces(plan);
     value["devices"] = json!(device::nodes(plan));
     value["cgroup"] = json!(CgroupPreview::new(&plan.cgroup)?);
-    if let Some(profile) = profile(&planned.config.spec) {
-        describe(profile, &mut value["seccomp"]);
+    if let (Some(profile), Some(asked)) = (&plan.seccomp, profile(&planned.config.spec)) {
+        value["seccomp"]["instructions"] = json!(profile.compile()?.program.len());
+        describe(asked, &mut value["seccomp"]);
     }
     value["warnings"] = json!(planned.config.warnings);
     drop_empty(&mut value);

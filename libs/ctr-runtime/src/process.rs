@@ -6,6 +6,7 @@
 
 mod explain;
 pub(crate) mod fate;
+pub(crate) mod filter;
 pub(crate) mod gate;
 pub(crate) mod init;
 pub(crate) mod keyring;

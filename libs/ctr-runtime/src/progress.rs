@@ -35,8 +35,8 @@ pub(crate) fn tell_of(plan: &Plan) {
         };
         format!("nsexec container setup: namespaces: new {}, joined {}", shown(namespaces.new), shown(joined))
     });
-    if let Some(filter) = &plan.seccomp {
-        let flags = if filter.notify { filter.flags | Flags::NEW_LISTENER } else { filter.flags };
+    if let Some(profile) = &plan.seccomp {
+        let flags = if profile.notify { profile.flags | Flags::NEW_LISTENER } else { profile.flags };
         tell(|| format!("seccomp filter flags: {}", flags.bits()));
     }
 }

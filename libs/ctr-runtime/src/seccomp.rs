@@ -22,17 +22,34 @@ mod tests;
 use ctr_record::{Classify, ErrorKind};
 use ctr_sys::seccomp::Flags;
 use libc::sock_filter;
-use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompFilterFlag as Flag};
+use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompFilterFlag as Flag};
+
+use self::profile::Rules;
+
+/// A profile that is understood.
+///
+/// To compile it takes longer than everything else of a plan, and can wait for a moment at which nobody waits for
+/// it. What is wrong with a single rule is known before; what only several are together is not.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    rules: Rules,
+    // Those of which it has a say.
+    architectures: Vec<Arch>,
+    /// The flags to load its program with, not counting the one for a listener.
+    pub flags: Flags,
+    /// Whether some calls are put to a listener (`SCMP_ACT_NOTIFY`): the program must be loaded with one,
+    /// and its descriptor handed on.
+    pub notify: bool,
+}
 
 /// A program ready to be loaded.
 #[derive(Clone, Debug)]
 pub struct Filter {
     /// The instructions, at most 4096.
     pub program: Vec<sock_filter>,
-    /// The flags to load it with, not counting the one for a listener.
+    /// The flags to load it with, as [`Profile::flags`].
     pub flags: Flags,
-    /// Whether some calls are put to a listener (`SCMP_ACT_NOTIFY`): the program must be loaded with one,
-    /// and its descriptor handed on.
+    /// Whether it is loaded with a listener, as [`Profile::notify`].
     pub notify: bool,
 }
 
@@ -107,15 +124,24 @@ impl Classify for SeccompError {
     }
 }
 
-/// Compiles a profile for this machine.
-pub fn compile(profile: &LinuxSeccomp) -> Result<Filter, SeccompError> {
-    let notify = check_notify(profile)?;
-    let machine = abi::native().ok_or(SeccompError::Architecture(std::env::consts::ARCH))?;
-    let flags = flags(profile);
-    if flags.contains(Flags::WAIT_KILLABLE_RECV) && !notify {
-        return Err(SeccompError::NothingToWaitFor);
+impl Profile {
+    /// Understands the profile of a config.
+    pub fn new(profile: &LinuxSeccomp) -> Result<Self, SeccompError> {
+        let notify = check_notify(profile)?;
+        let flags = flags(profile);
+        if flags.contains(Flags::WAIT_KILLABLE_RECV) && !notify {
+            return Err(SeccompError::NothingToWaitFor);
+        }
+        let architectures = profile.architectures().clone().unwrap_or_default();
+        Ok(Self { rules: Rules::of(profile)?, architectures, flags, notify })
     }
-    Ok(Filter { program: compile::compile(profile, machine)?, flags, notify })
+
+    /// Compiles it for this machine.
+    pub fn compile(&self) -> Result<Filter, SeccompError> {
+        let machine = abi::native().ok_or(SeccompError::Architecture(std::env::consts::ARCH))?;
+        let program = compile::compile(&self.rules, &self.architectures, machine)?;
+        Ok(Filter { program, flags: self.flags, notify: self.notify })
+    }
 }
 
 // Whether the profile needs a listener, and could work with one.

@@ -81,7 +81,7 @@ pub fn exec(container: &Container, mut options: ExecOptions) -> Result<u8, Runti
     options.process.console_size = tty::first_size(&options.process, !options.detach);
     let limits = options.process.rlimits.clone();
     let keyring = (!container.state().no_new_keyring).then(|| SessionKeyring::of_further(&plan));
-    let launch =
+    let (launch, filter) =
         Launch::new(options.process, &plan, keyring, container.state().intel_rdt.as_ref(), options.preserve_fds)?;
     let root = match plan.namespaces.is_private(libc::CLONE_NEWNS) {
         true => None,
@@ -95,6 +95,9 @@ pub fn exec(container: &Container, mut options: ExecOptions) -> Result<u8, Runti
     }
     let child = on_cpus(initial.as_ref(), || spawn_exec(container, &plan, target.as_fd(), &options.cgroup, process))?;
     let guard = KillOnDrop(&child);
+    if let (Some(filter), Some(profile)) = (filter, &plan.seccomp) {
+        filter.deliver(profile)?;
+    }
     if let Some(socket) = pidfd_socket {
         socket.send(&child, Role::Further)?;
     }

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::{Change, Rlimit, Sysctl, memory};
 use crate::capability::NAMES;
-use crate::seccomp::{Filter, vocabulary};
+use crate::seccomp::{Profile, vocabulary};
 
 /// The word for a `CLONE_NEW*`.
 pub(crate) fn namespace(kind: i32) -> &'static str {
@@ -221,12 +221,11 @@ pub(super) fn cpus<S: Serializer>(cpus: &Option<CpuSet>, to: S) -> Result<S::Ok,
     list.end()
 }
 
-/// What a filter is to the kernel; what it says is the profile's.
-pub(super) fn filter<S: Serializer>(filter: &Option<Filter>, to: S) -> Result<S::Ok, S::Error> {
-    let Some(filter) = filter else { return to.serialize_none() };
-    let mut map = to.serialize_map(Some(3))?;
-    map.serialize_entry("instructions", &filter.program.len())?;
-    map.serialize_entry("flags", &vocabulary::names(filter.flags))?;
-    map.serialize_entry("listener", &filter.notify)?;
+/// How a profile's program is loaded.
+pub(super) fn profile<S: Serializer>(profile: &Option<Profile>, to: S) -> Result<S::Ok, S::Error> {
+    let Some(profile) = profile else { return to.serialize_none() };
+    let mut map = to.serialize_map(Some(2))?;
+    map.serialize_entry("flags", &vocabulary::names(profile.flags))?;
+    map.serialize_entry("listener", &profile.notify)?;
     map.end()
 }

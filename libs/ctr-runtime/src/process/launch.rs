@@ -20,17 +20,17 @@ use nix::unistd::{Gid, Uid, fchown, setgroups, setresgid, setresuid};
 use crate::intel_rdt::RdtGroup;
 use crate::plan::{MemoryPolicy, Plan, ProcessPlan};
 use crate::process::explain;
+use crate::process::filter::{self, Awaited, Owed};
 use crate::process::keyring::SessionKeyring;
 use crate::process::label::Labels;
 use crate::process::report::{Channel, InitFailure, Message, Step, StepResult};
-use crate::seccomp::Filter;
 use crate::{RuntimeError, warn};
 
 /// A process about to become a program.
 #[derive(Debug)]
 pub(crate) struct Launch {
     pub(crate) process: ProcessPlan,
-    seccomp: Option<Filter>,
+    seccomp: Option<Awaited>,
     /// Whether the runtime is without root.
     rootless: bool,
     personality: Option<i32>,
@@ -47,14 +47,15 @@ pub(crate) struct Launch {
 }
 
 impl Launch {
-    /// Plans how a process of a container gets to its program, and opens what it needs of the host for that.
+    /// Plans how a process of a container gets to its program, and opens what it needs of the host for that. Its
+    /// seccomp filter is owed to it.
     pub(crate) fn new(
         mut process: ProcessPlan,
         plan: &Plan,
         keyring: Option<SessionKeyring>,
         group: Option<&RdtGroup>,
         preserve_fds: u32,
-    ) -> Result<Self, RuntimeError> {
+    ) -> Result<(Self, Option<Owed>), RuntimeError> {
         // In a user namespace it has them all, whatever this process has.
         if !plan.namespaces.is_private(libc::CLONE_NEWUSER) {
             let ours = ctr_sys::capability::permitted().map_err(RuntimeError::call("read the capabilities"))?;
@@ -64,8 +65,10 @@ impl Launch {
                 warn(format_args!("ignoring capabilities that this runtime does not have itself: {lacking}"));
             }
         }
-        Ok(Self {
-            seccomp: plan.seccomp.clone(),
+        let filter = plan.seccomp.as_ref().map(filter::pair).transpose().map_err(RuntimeError::call("make a pipe"))?;
+        let (owed, seccomp) = filter.unzip();
+        let launch = Self {
+            seccomp,
             rootless: plan.cgroup.rootless,
             personality: plan.personality,
             memory_policy: plan.memory_policy.clone(),
@@ -76,7 +79,8 @@ impl Launch {
             terminal: None,
             program: process.args[0].clone(),
             process,
-        })
+        };
+        Ok((launch, owed))
     }
 
     /// The lowest descriptor that the program does not inherit.
@@ -91,7 +95,8 @@ impl Launch {
 
     /// The descriptors that it needs on its way.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
-        self.labels.iter().map(Labels::as_raw_fd).chain(self.entrances.iter().map(AsRawFd::as_raw_fd))
+        let labels = self.labels.iter().map(Labels::as_raw_fd);
+        labels.chain(self.entrances.iter().map(AsRawFd::as_raw_fd)).chain(self.seccomp.iter().map(AsRawFd::as_raw_fd))
     }
 
     /// Does everything that can be done before the container is started, up to finding the program.
@@ -224,14 +229,16 @@ impl Launch {
     /// Loads the seccomp filter, unless that is done.
     pub(crate) fn load_seccomp(&mut self, parent: &Channel) -> StepResult<()> {
         let Some(filter) = self.seccomp.take() else { return Ok(()) };
-        let failed = || match filter.flags.is_available() {
+        let (flags, notify) = (filter.flags, filter.notify);
+        let program = filter.receive()?;
+        let failed = || match flags.is_available() {
             true => "load the seccomp filter".to_owned(),
             false => "load the seccomp filter: this kernel does not know all of its flags".to_owned(),
         };
-        if !filter.notify {
-            return ctr_sys::seccomp::load(&filter.program, filter.flags).step_with(failed);
+        if !notify {
+            return ctr_sys::seccomp::load(&program, flags).step_with(failed);
         }
-        let listener = ctr_sys::seccomp::load_with_listener(&filter.program, filter.flags).step_with(failed)?;
+        let listener = ctr_sys::seccomp::load_with_listener(&program, flags).step_with(failed)?;
         match parent.hand_over(listener, self.rootless).step("hand the seccomp listener over")? {
             true => Ok(()),
             false => Err(InitFailure::finding("the runtime ended before it took the seccomp listener")),

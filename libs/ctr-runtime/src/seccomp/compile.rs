@@ -3,7 +3,7 @@
 //! binary search.
 
 use libc::sock_filter;
-use oci_spec::runtime::{Arch, LinuxSeccomp};
+use oci_spec::runtime::Arch;
 
 use super::SeccompError;
 use super::abi::{Abi, Machine, X32_BIT};
@@ -18,11 +18,9 @@ const UNKNOWN: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
 
 const MAX_INSTRUCTIONS: usize = libc::BPF_MAXINSNS as usize;
 
-/// Makes the program that a profile asks for on a machine.
-pub(super) fn compile(profile: &LinuxSeccomp, machine: &Machine) -> Result<Vec<sock_filter>, SeccompError> {
-    let rules = Rules::of(profile)?;
-    let mut sections = Sections { rules: &rules, list: Vec::new(), looks: Vec::new() };
-    let listed = profile.architectures().as_deref().unwrap_or_default();
+/// Makes the program that rules ask for on a machine, with the ABIs that are `listed` beside its own.
+pub(super) fn compile(rules: &Rules, listed: &[Arch], machine: &Machine) -> Result<Vec<sock_filter>, SeccompError> {
+    let mut sections = Sections { rules, list: Vec::new(), looks: Vec::new() };
     for (i, abi) in machine.abis.iter().enumerate() {
         // The native ABI belongs to every filter. Listed ones that this machine lacks never occur.
         if i == 0 || listed.contains(&abi.arch) {

@@ -11,6 +11,7 @@ use super::table::{self, CALLS, Call};
 use super::{action, multiplex};
 
 /// The rules of a profile by call. They are the same for every ABI.
+#[derive(Clone, Debug)]
 pub(super) struct Rules {
     /// The action for calls that have no rule.
     pub(super) default: u32,
@@ -20,7 +21,7 @@ pub(super) struct Rules {
     by_call: Vec<Entry>,
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 struct Entry {
     // The profile names it, though perhaps to no effect.
     named: bool,

@@ -16,10 +16,10 @@ use nix::unistd::{getpgid, getsid};
 use serde_json::{Value, json};
 
 use super::profile;
-use crate::seccomp::{Filter, compile};
+use crate::seccomp::{Filter, Profile};
 
 fn filter(value: Value) -> Filter {
-    compile(&profile(value)).unwrap()
+    Profile::new(&profile(value)).and_then(|profile| profile.compile()).unwrap()
 }
 
 fn in_a_thread<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {

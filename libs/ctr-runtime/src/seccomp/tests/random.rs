@@ -10,9 +10,8 @@ use serde_json::{Value, json};
 use super::emulator::{Data, run};
 use super::model::Model;
 use super::oracle::{self, Oracle};
-use super::{machine, profile};
+use super::{compile, machine, profile};
 use crate::seccomp::abi::{MACHINES, Machine};
-use crate::seccomp::compile::compile;
 use crate::seccomp::multiplex;
 use crate::seccomp::table::{self, CALLS, Call};
 
@@ -129,7 +128,7 @@ fn calls(profile: &LinuxSeccomp, machine: &Machine, dice: &mut Dice) -> Vec<Data
 }
 
 fn compare(profile: &LinuxSeccomp, machine: &Machine, dice: &mut Dice, expected: impl Fn(&Data) -> u32) {
-    let program = compile(profile, machine).unwrap();
+    let program = compile(profile, machine);
     for call in calls(profile, machine, dice) {
         let (ours, theirs) = (run(&program, &call, machine.big_endian), expected(&call));
         let Data { nr, arch, args } = call;

@@ -5,10 +5,10 @@ use ctr_sys::seccomp::Flags;
 use serde_json::{Value, json};
 
 use super::profile;
-use crate::seccomp::{SeccompError, compile};
+use crate::seccomp::{Profile, SeccompError};
 
 fn failure(value: Value) -> SeccompError {
-    compile(&profile(value)).unwrap_err()
+    Profile::new(&profile(value)).and_then(|profile| profile.compile()).unwrap_err()
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn flags_are_those_of_the_profile() {
         if !flags.is_null() {
             value["flags"] = flags;
         }
-        compile(&profile(value)).map(|filter| filter.flags)
+        Profile::new(&profile(value)).map(|profile| profile.flags)
     };
     let waiting = json!(["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]);
     for (action, given, expected) in [
