@@ -143,7 +143,10 @@ fn read(path: &Path) -> Result<Vec<u8>, RuntimeError> {
     file.take(MAX_SIZE + 1).read_to_end(&mut bytes).map_err(RuntimeError::io("read", path))?;
     match bytes.len() as u64 > MAX_SIZE {
         true => Err(RuntimeError::config(path.display().to_string(), "larger than 16 MiB")),
-        false => Ok(bytes),
+        false => {
+            bytes.shrink_to_fit();
+            Ok(bytes)
+        }
     }
 }
 

@@ -2,7 +2,14 @@
 //! Descriptors that a parent handed over by number.
 #![allow(unsafe_code)]
 
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// Standard input, output and error, each of which may be closed. To ask the standard library for them would make
+/// their buffers.
+pub fn standard_streams() -> [BorrowedFd<'static>; 3] {
+    // SAFETY: nobody in this process closes these numbers, or makes them his own.
+    [libc::STDIN_FILENO, libc::STDOUT_FILENO, libc::STDERR_FILENO].map(|fd| unsafe { BorrowedFd::borrow_raw(fd) })
+}
 
 /// Takes ownership of a descriptor that was inherited through exec, and makes it close-on-exec.
 ///

@@ -4,13 +4,14 @@
 //! That asks the C library for the stack's bounds, which reads `/proc/self/maps`, and gives the handler of stack
 //! overflows a stack of its own: a few hundredths of a millisecond, for a sentence before the same end.
 
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd, IntoRawFd};
+use std::os::fd::{BorrowedFd, IntoRawFd};
 use std::process::ExitCode;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::stat::Mode;
+
+use crate::inherit::standard_streams;
 
 /// Makes a function the program's main; what stands in for it elsewhere is the `main` of the same crate.
 ///
@@ -41,7 +42,7 @@ pub fn run(main: fn() -> ExitCode) -> ! {
 // Or else the next file that is opened would be taken for one of them.
 fn open_missing_streams() {
     let is_closed = |stream: BorrowedFd<'_>| fcntl(stream, FcntlArg::F_GETFD) == Err(Errno::EBADF);
-    for stream in [io::stdin().as_fd(), io::stdout().as_fd(), io::stderr().as_fd()] {
+    for stream in standard_streams() {
         if is_closed(stream) {
             match open("/dev/null", OFlag::O_RDWR, Mode::empty()) {
                 // The lowest number there is: this one.

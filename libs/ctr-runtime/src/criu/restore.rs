@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use ctr_record::Mount;
+use ctr_sys::inherit::standard_streams;
 use ctr_sys::process::{Child, join_namespaces, pidfd_open};
 use nix::unistd::Pid;
 
@@ -264,8 +265,7 @@ impl Making<'_, '_> {
 // criu closes what a container inherits, and of its own streams it needs the first for --shell-job. One that is
 // closed has no copy.
 fn copy_streams() -> [Option<OwnedFd>; STREAMS] {
-    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
-    [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()].map(|stream| stream.try_clone_to_owned().ok())
+    standard_streams().map(|stream| stream.try_clone_to_owned().ok())
 }
 
 // criu leaves an empty network namespace as the kernel made it.

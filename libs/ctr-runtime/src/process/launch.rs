@@ -279,8 +279,7 @@ fn attach_terminal(slave: BorrowedFd<'_>) -> StepResult<()> {
 
 // So that the program can open /dev/stdout. The group stays: it may be the host's tty group.
 fn own_stdio(uid: Uid) -> StepResult<()> {
-    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    for fd in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
+    for fd in ctr_sys::inherit::standard_streams() {
         let Ok(status) = fstat(fd) else { continue }; // closed
         let is_null = status.st_rdev == nix::sys::stat::makedev(1, 3)
             && SFlag::from_bits_truncate(status.st_mode).contains(SFlag::S_IFCHR);
