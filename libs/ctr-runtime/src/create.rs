@@ -15,7 +15,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use ctr_record::Mount;
-use ctr_sys::affinity::Aside;
+use ctr_sys::affinity::{Aside, preemptions};
 use ctr_sys::process::Child;
 use nix::sched::sched_getcpu;
 
@@ -217,14 +217,17 @@ fn make_in(
         },
     };
     progress::tell_of(plan);
-    let child = spawn_init(plan, cgroup, &cgroup.join_fds()?, init)?;
+    let (join_fds, before) = (cgroup.join_fds()?, preemptions());
+    let child = spawn_init(plan, cgroup, &join_fds, init)?;
+    // It is not to wait for this process, which has the longer way before it, where it could be working: be it that
+    // it has begun by taking this processor, or that it is found there.
+    let aside = (preemptions() != before).then(Aside::step).flatten();
     timing::mark(Stage::Clone);
 
     let pid = child.pid;
     progress::tell(|| format!("child process in init(): it has pid {pid}"));
-    // It is not to wait for this process, which has the longer way before it, where it could be working.
     let waits = state.set_process(&child).is_some_and(|processor| Ok(processor) == sched_getcpu());
-    let aside = waits.then(Aside::step).flatten();
+    let aside = aside.or_else(|| waits.then(Aside::step).flatten());
     let (child, _) = undo.child.insert((child, state.clone()));
     holder.map_or(Ok(()), Holder::release)?;
     // Soon it has nothing to do but to wait for this.

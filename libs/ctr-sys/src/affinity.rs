@@ -4,6 +4,8 @@
 
 use std::io;
 
+use nix::sys::resource::{UsageWho, getrusage};
+
 /// How many CPUs a set can name; Linux can be built for 8192.
 pub const MAX_CPUS: usize = 8192;
 
@@ -102,6 +104,11 @@ fn but_this(mut cpus: CpuSet) -> Option<CpuSet> {
     (cpus.count() > 0).then_some(cpus)
 }
 
+/// How often this thread has had to leave its CPU to another one while it could have run (getrusage(2)).
+pub fn preemptions() -> i64 {
+    getrusage(UsageWho::RUSAGE_THREAD).map_or(0, |usage| usage.involuntary_context_switches())
+}
+
 /// A thread that has left its CPU to another one, and may go back to it once this is dropped.
 #[derive(Debug)]
 pub struct Aside(CpuSet);
@@ -154,6 +161,22 @@ mod tests {
         })
         .join()
         .unwrap();
+    }
+
+    #[test]
+    fn a_thread_is_preempted_by_another_one_on_its_cpu() {
+        let cpu = nix::sched::sched_getcpu().unwrap();
+        let counted = [(); 2].map(|()| {
+            std::thread::spawn(move || {
+                let mut one = CpuSet::none();
+                one.insert(cpu);
+                set(&one).unwrap();
+                let (before, start) = (preemptions(), std::time::Instant::now());
+                while preemptions() == before && start.elapsed().as_secs() < 60 {}
+                preemptions() - before
+            })
+        });
+        assert!(counted.map(|thread| thread.join().unwrap()).iter().any(|count| *count > 0));
     }
 
     #[test]
