@@ -7,7 +7,8 @@ use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 /// Standard input, output and error, each of which may be closed. To ask the standard library for them would make
 /// their buffers.
 pub fn standard_streams() -> [BorrowedFd<'static>; 3] {
-    // SAFETY: nobody in this process closes these numbers, or makes them his own.
+    // SAFETY: nobody in this process owns these numbers. What stands behind them may be replaced, and where nothing
+    // does a call is refused (EBADF); the standard library hands them out on the same terms.
     [libc::STDIN_FILENO, libc::STDOUT_FILENO, libc::STDERR_FILENO].map(|fd| unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
