@@ -154,6 +154,32 @@ fn one_that_hangs_is_ended_in_its_time() {
 }
 
 #[test]
+fn none_runs_for_a_profile_that_no_kernel_takes() {
+    need!(Need::Root, Need::Busybox);
+    let equal = json!([{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}]);
+    let contradicting = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["read"], "action": "SCMP_ACT_ERRNO", "args": equal},
+        {"names": ["read"], "action": "SCMP_ACT_LOG", "args": equal},
+    ]});
+    for hooked in [false, true] {
+        let scene = Scene::new("true");
+        let dir = text(scene.world.dir()).to_owned();
+        let scene = scene.edit(|config| {
+            config["linux"]["seccomp"] = contradicting.clone();
+            for name in ["createRuntime", "createContainer", "poststop"].into_iter().filter(|_| hooked) {
+                add_hook(config, name, &format!("touch {dir}/ran"));
+            }
+        });
+        let ran = scene.make(&["create"]).run();
+        assert!(ran.code() != 0 && ran.stderr.contains("rules for read contradict"), "{ran:?}");
+        assert!(!fs::exists(format!("{dir}/ran")).unwrap());
+        // Nothing is left, so that the next one is refused for the same reason.
+        assert!(scene.make(&["create"]).run().stderr.contains("rules for read contradict"));
+        assert!(scene.runtime(&["state", &scene.id]).run().code() != 0);
+    }
+}
+
+#[test]
 fn their_output_goes_where_the_annotations_say() {
     need!(Need::Root, Need::Busybox);
     let scene = Scene::new("true");

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Making a container: from a bundle to a process that waits at its gate, or runs.
 //!
-//! Everything that can fail without the container's process happens before there is one. What was made
-//! is undone, in the reverse order, unless the whole succeeds.
+//! Everything that can fail without the container's process happens before there is one, but for what a seccomp
+//! profile is to the kernel where no hook could run meanwhile. What was made is undone, in the reverse order, unless
+//! the whole succeeds.
 
 pub(crate) mod claim;
 mod namespaces;
@@ -28,6 +29,7 @@ use crate::container::Container;
 use crate::hooks::Outputs;
 use crate::network::{self, Begun};
 use crate::plan::{Caller, CpuAffinity, Plan, ProcessPlan};
+use crate::process::filter::deliver;
 use crate::process::gate::Gate;
 use crate::process::init::Init;
 use crate::process::keyring::SessionKeyring;
@@ -199,7 +201,11 @@ fn make_in(
     };
     let oom_score = process.oom_score_adj;
     let keyring = (!state.no_new_keyring).then(|| SessionKeyring::of_first(plan));
-    let (launch, filter) = Launch::new(process, plan, keyring, state.intel_rdt.as_ref(), options.inherited())?;
+    let (launch, mut filter) = Launch::new(process, plan, keyring, state.intel_rdt.as_ref(), options.inherited())?;
+    if !plan.hooks.is_empty() {
+        // None is to run for what is refused.
+        deliver(filter.take(), plan)?;
+    }
     let init = Init {
         plan,
         prepared,
@@ -227,7 +233,12 @@ fn make_in(
     let pid = child.pid;
     progress::tell(|| format!("child process in init(): it has pid {pid}"));
     let waits = state.set_process(&child).is_some_and(|processor| Ok(processor) == sched_getcpu());
-    let aside = aside.or_else(|| waits.then(Aside::step).flatten());
+    let aside = if waits {
+        drop(aside);
+        Aside::step()
+    } else {
+        aside
+    };
     let (child, _) = undo.child.insert((child, state.clone()));
     holder.map_or(Ok(()), Holder::release)?;
     // Soon it has nothing to do but to wait for this.
@@ -245,9 +256,7 @@ fn make_in(
         socket.send(child, Role::First)?;
     }
     serve::set_oom_score(oom_score, pid)?;
-    if let (Some(filter), Some(profile)) = (filter, &plan.seccomp) {
-        filter.deliver(profile)?;
-    }
+    deliver(filter, plan)?;
     if let Some(opener) = &opener {
         // It stays unread until the process has come that far.
         let _ = opener.send(&Message::Go);

@@ -248,6 +248,13 @@ impl Hooks {
         })
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        let kinds = [&self.prestart, &self.create_runtime, &self.create_container];
+        let later = [&self.start_container, &self.poststart, &self.poststop];
+        kinds.into_iter().chain(later).all(Vec::is_empty)
+    }
+
     /// Whether there are some that the container's process runs.
     pub fn run_in_container(&self) -> bool {
         !self.create_container.is_empty() || !self.start_container.is_empty()

@@ -30,7 +30,7 @@ pub fn preview(id: &str, options: &CreateOptions) -> Result<Value, RuntimeError>
     value["devices"] = json!(device::nodes(plan));
     value["cgroup"] = json!(CgroupPreview::new(&plan.cgroup)?);
     if let (Some(profile), Some(asked)) = (&plan.seccomp, profile(&planned.config.spec)) {
-        value["seccomp"]["instructions"] = json!(profile.compile()?.program.len());
+        value["seccomp"]["instructions"] = json!(profile.compile()?.len());
         describe(asked, &mut value["seccomp"]);
     }
     value["warnings"] = json!(planned.config.warnings);

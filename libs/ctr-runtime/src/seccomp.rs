@@ -28,8 +28,8 @@ use self::profile::Rules;
 
 /// A profile that is understood.
 ///
-/// To compile it takes longer than everything else of a plan, and can wait for a moment at which nobody waits for
-/// it. What is wrong with a single rule is known before; what only several are together is not.
+/// To compile it takes longer than everything else of a plan, and can be done beside the process that is to load it.
+/// What is wrong with a single rule is known before; what only several are together is not.
 #[derive(Clone, Debug)]
 pub struct Profile {
     rules: Rules,
@@ -39,17 +39,6 @@ pub struct Profile {
     pub flags: Flags,
     /// Whether some calls are put to a listener (`SCMP_ACT_NOTIFY`): the program must be loaded with one,
     /// and its descriptor handed on.
-    pub notify: bool,
-}
-
-/// A program ready to be loaded.
-#[derive(Clone, Debug)]
-pub struct Filter {
-    /// The instructions, at most 4096.
-    pub program: Vec<sock_filter>,
-    /// The flags to load it with, as [`Profile::flags`].
-    pub flags: Flags,
-    /// Whether it is loaded with a listener, as [`Profile::notify`].
     pub notify: bool,
 }
 
@@ -136,11 +125,10 @@ impl Profile {
         Ok(Self { rules: Rules::of(profile)?, architectures, flags, notify })
     }
 
-    /// Compiles it for this machine.
-    pub fn compile(&self) -> Result<Filter, SeccompError> {
+    /// Compiles it for this machine, to at most 4096 instructions.
+    pub fn compile(&self) -> Result<Vec<sock_filter>, SeccompError> {
         let machine = abi::native().ok_or(SeccompError::Architecture(std::env::consts::ARCH))?;
-        let program = compile::compile(&self.rules, &self.architectures, machine)?;
-        Ok(Filter { program, flags: self.flags, notify: self.notify })
+        compile::compile(&self.rules, &self.architectures, machine)
     }
 }
 

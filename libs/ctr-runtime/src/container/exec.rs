@@ -22,6 +22,7 @@ use crate::create::check_preserved;
 use crate::create::serve;
 use crate::plan::{Plan, ProcessPlan, Rlimit};
 use crate::process::fate::check_executed;
+use crate::process::filter::deliver;
 use crate::process::keyring::SessionKeyring;
 use crate::process::launch::Launch;
 use crate::process::report::{Channel, Message, Step, StepResult};
@@ -95,15 +96,13 @@ pub fn exec(container: &Container, mut options: ExecOptions) -> Result<u8, Runti
     }
     let child = on_cpus(initial.as_ref(), || spawn_exec(container, &plan, target.as_fd(), &options.cgroup, process))?;
     let guard = KillOnDrop(&child);
-    if let (Some(filter), Some(profile)) = (filter, &plan.seccomp) {
-        filter.deliver(profile)?;
-    }
     if let Some(socket) = pidfd_socket {
         socket.send(&child, Role::Further)?;
     }
     timing::mark(Stage::Clone);
     progress::tell(|| format!("child process in init(): it has pid {}", child.pid));
     progress::tell(|| format!("setns_init: about to exec {program:?}"));
+    deliver(filter, &plan)?;
     ctr_sys::early::release_view();
     serve::set_oom_score(oom_score, child.pid)?;
     let terminal = await_execution(&ours, &child, &limits, |listener| {

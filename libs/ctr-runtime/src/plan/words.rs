@@ -221,10 +221,11 @@ pub(super) fn cpus<S: Serializer>(cpus: &Option<CpuSet>, to: S) -> Result<S::Ok,
     list.end()
 }
 
-/// How a profile's program is loaded.
+/// How a profile's program is loaded. How long it is, the preview says in its place.
 pub(super) fn profile<S: Serializer>(profile: &Option<Profile>, to: S) -> Result<S::Ok, S::Error> {
     let Some(profile) = profile else { return to.serialize_none() };
-    let mut map = to.serialize_map(Some(2))?;
+    let mut map = to.serialize_map(Some(3))?;
+    map.serialize_entry("instructions", &())?;
     map.serialize_entry("flags", &vocabulary::names(profile.flags))?;
     map.serialize_entry("listener", &profile.notify)?;
     map.end()

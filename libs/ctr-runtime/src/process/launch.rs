@@ -65,7 +65,8 @@ impl Launch {
                 warn(format_args!("ignoring capabilities that this runtime does not have itself: {lacking}"));
             }
         }
-        let filter = plan.seccomp.as_ref().map(filter::pair).transpose().map_err(RuntimeError::call("make a pipe"))?;
+        let filter =
+            plan.seccomp.as_ref().map(filter::pair).transpose().map_err(RuntimeError::call("make a socket pair"))?;
         let (owed, seccomp) = filter.unzip();
         let launch = Self {
             seccomp,

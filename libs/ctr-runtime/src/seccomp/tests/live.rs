@@ -16,10 +16,11 @@ use nix::unistd::{getpgid, getsid};
 use serde_json::{Value, json};
 
 use super::profile;
-use crate::seccomp::{Filter, Profile};
+use crate::seccomp::Profile;
 
-fn filter(value: Value) -> Filter {
-    Profile::new(&profile(value)).and_then(|profile| profile.compile()).unwrap()
+fn of(value: Value) -> (Vec<libc::sock_filter>, Profile) {
+    let profile = Profile::new(&profile(value)).unwrap();
+    (profile.compile().unwrap(), profile)
 }
 
 fn in_a_thread<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
@@ -36,7 +37,7 @@ fn stream_of(family: AddressFamily) -> Result<(), Errno> {
 
 #[test]
 fn the_kernel_answers_as_the_profile_says() {
-    let filter = filter(json!({
+    let (program, profile) = of(json!({
         "defaultAction": "SCMP_ACT_ALLOW",
         "syscalls": [
             {"names": ["getsid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 100},
@@ -47,7 +48,7 @@ fn the_kernel_answers_as_the_profile_says() {
     }));
     in_a_thread(move || {
         assert!(getsid(None).is_ok());
-        ctr_sys::seccomp::load(&filter.program, filter.flags).unwrap();
+        ctr_sys::seccomp::load(&program, profile.flags).unwrap();
         assert_eq!(getsid(None), Err(Errno::ENETDOWN));
         assert!(getpgid(None).is_ok());
         assert_eq!(stream_of(AddressFamily::Inet), Err(Errno::EPERM));
@@ -64,10 +65,10 @@ fn the_kernel_takes_a_long_program() {
                    "args": [{"index": 0, "value": i * 7 + 1_000_000_000_u64, "op": "SCMP_CMP_EQ"}]})
         })
         .collect();
-    let filter = filter(json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}));
-    assert!(filter.program.len() > 1000);
+    let (program, profile) = of(json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}));
+    assert!(program.len() > 1000);
     in_a_thread(move || {
-        ctr_sys::seccomp::load(&filter.program, filter.flags).unwrap();
+        ctr_sys::seccomp::load(&program, profile.flags).unwrap();
         let pgid_of = |pid| getpgid(Some(nix::unistd::Pid::from_raw(pid)));
         assert_eq!(pgid_of(1_000_000_007), Err(Errno::EPERM));
         assert_eq!(pgid_of(1_000_006_993), Err(Errno::EPERM));
@@ -77,12 +78,12 @@ fn the_kernel_takes_a_long_program() {
 
 #[test]
 fn a_forbidden_call_kills_a_program() {
-    let filter = filter(json!({
+    let (program, profile) = of(json!({
         "defaultAction": "SCMP_ACT_ALLOW",
         "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL_PROCESS"}],
     }));
     let status = in_a_thread(move || {
-        ctr_sys::seccomp::load(&filter.program, filter.flags).unwrap();
+        ctr_sys::seccomp::load(&program, profile.flags).unwrap();
         Command::new("mkdir").arg("/proc/cannot-be").status().unwrap()
     });
     assert_eq!(status.signal(), Some(libc::SIGSYS));
@@ -90,16 +91,16 @@ fn a_forbidden_call_kills_a_program() {
 
 #[test]
 fn calls_are_put_to_the_listener() {
-    let filter = filter(json!({
+    let (program, profile) = of(json!({
         "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent",
         "flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"],
         "syscalls": [{"names": ["getsid"], "action": "SCMP_ACT_NOTIFY"}],
     }));
-    assert!(filter.notify);
+    assert!(profile.notify);
     let (sender, receiver) = mpsc::channel();
     let caller = thread::spawn(move || {
         set_no_new_privs().unwrap();
-        let listener = ctr_sys::seccomp::load_with_listener(&filter.program, filter.flags).unwrap();
+        let listener = ctr_sys::seccomp::load_with_listener(&program, profile.flags).unwrap();
         sender.send(listener).unwrap();
         getsid(None)
     });
