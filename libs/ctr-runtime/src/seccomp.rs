@@ -24,15 +24,18 @@ use ctr_sys::seccomp::Flags;
 use libc::sock_filter;
 use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompFilterFlag as Flag};
 
+use self::abi::Machine;
 use self::profile::Rules;
 
 /// A profile that is understood.
 ///
 /// To compile it takes longer than everything else of a plan, and can be done beside the process that is to load it.
 /// What is wrong with a single rule is known before; what only several are together is not.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Profile {
     rules: Rules,
+    // This one.
+    machine: &'static Machine,
     // Those of which it has a say.
     architectures: Vec<Arch>,
     /// The flags to load its program with, not counting the one for a listener.
@@ -121,14 +124,14 @@ impl Profile {
         if flags.contains(Flags::WAIT_KILLABLE_RECV) && !notify {
             return Err(SeccompError::NothingToWaitFor);
         }
+        let machine = abi::native().ok_or(SeccompError::Architecture(std::env::consts::ARCH))?;
         let architectures = profile.architectures().clone().unwrap_or_default();
-        Ok(Self { rules: Rules::of(profile)?, architectures, flags, notify })
+        Ok(Self { rules: Rules::of(profile)?, machine, architectures, flags, notify })
     }
 
     /// Compiles it for this machine, to at most 4096 instructions.
     pub fn compile(&self) -> Result<Vec<sock_filter>, SeccompError> {
-        let machine = abi::native().ok_or(SeccompError::Architecture(std::env::consts::ARCH))?;
-        compile::compile(&self.rules, &self.architectures, machine)
+        compile::compile(&self.rules, &self.architectures, self.machine)
     }
 }
 

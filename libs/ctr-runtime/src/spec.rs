@@ -144,6 +144,7 @@ fn read(path: &Path) -> Result<Vec<u8>, RuntimeError> {
     match bytes.len() as u64 > MAX_SIZE {
         true => Err(RuntimeError::config(path.display().to_string(), "larger than 16 MiB")),
         false => {
+            // Then the rest is not provided for nothing.
             bytes.shrink_to_fit();
             Ok(bytes)
         }

@@ -6,6 +6,7 @@ use oci_spec::runtime::Arch;
 use super::table::{self, Column};
 
 /// A kind of computer: the ABIs whose calls its kernel takes, its own one first.
+#[derive(Debug)]
 pub(super) struct Machine {
     /// Rust's name of its architecture.
     pub(super) name: &'static str,
@@ -16,6 +17,7 @@ pub(super) struct Machine {
 }
 
 /// A way to call the kernel: a table of numbers and the width of arguments.
+#[derive(Debug)]
 pub(super) struct Abi {
     /// What a profile calls it.
     pub(super) arch: Arch,

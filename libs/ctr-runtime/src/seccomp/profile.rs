@@ -11,7 +11,7 @@ use super::table::{self, CALLS, Call};
 use super::{action, multiplex};
 
 /// The rules of a profile by call. They are the same for every ABI.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Rules {
     /// The action for calls that have no rule.
     pub(super) default: u32,

@@ -16,6 +16,7 @@ const NONE: u32 = u32::MAX;
 pub(super) type Call = u16;
 
 /// The calls of one architecture by number: call + 1, or 0 for a number that no call has.
+#[derive(Debug)]
 pub(super) struct Column([u16; PLACES]);
 
 const PLACES: usize = ORDINARY + 8;
